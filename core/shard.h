@@ -1,0 +1,87 @@
+/* core/shard.h - one pinned thread with one ring and one of everything; and their group.
+ *
+ * A tick: submit and wait (ring_poll), run a bounded number of completions, take messages of other shards,
+ * fire timers, run deferred tasks; all that these have queued goes out with the next ring_poll(). Callbacks
+ * neither nest nor starve. Each thing has one owner; shards share nothing writable and send messages.
+ */
+#ifndef KILAT_CORE_SHARD_H
+#define KILAT_CORE_SHARD_H
+
+#include "core/channel.h"
+#include "core/list.h"
+#include "core/log.h"
+#include "core/ring.h"
+#include "core/timer.h"
+
+struct shard_group;
+
+/* Runs once, at the end of the tick in which it was deferred (or of the next one, when deferred by a task). */
+struct shard_task;
+typedef void shard_task_fn(struct shard_task *task);
+struct shard_task {
+    struct list_node node;
+    shard_task_fn *run;
+};
+
+struct shard {
+    uint32_t index; /* 0 .. count - 1 */
+    uint32_t count;
+    struct ring *ring;
+    struct timer_wheel timers;
+    uint64_t now_ns;  /* monotonic; read once per tick */
+    uint64_t wall_ns; /* wall clock of that moment */
+    struct log *log;
+    struct list_node tasks;
+    struct shard_group *group;
+    uint64_t ticks;
+    bool stopping;
+    void *user; /* the program's state of this shard (daemon/: struct node) */
+};
+
+struct shard_params {
+    uint32_t count; /* shards; 0: one per CPU this process may use */
+    struct ring_params ring;
+    struct log **logs; /* one a shard, borrowed */
+    /* Runs on the shard's own thread once all rings exist, before its first tick. 0, or -errno: the whole group
+     * stops again and shard_group_start() returns it. */
+    int (*start)(struct shard *shard, void *context);
+    /* Runs on the shard's thread after shard_stop() has ended the loop, before the ring goes. */
+    void (*stop)(struct shard *shard, void *context);
+    void *context;
+};
+
+/* Starts all threads and returns when every start() has succeeded. Shard: boot. 0 or -errno. */
+int shard_group_start(const struct shard_params *params, struct shard_group **ret_group);
+/* Waits for all shards to have ended (shard_stop() by someone) and frees them. */
+void shard_group_join(struct shard_group **group);
+struct shard *shard_group_get(struct shard_group *group, uint32_t index);
+
+/* Ends this shard's loop after the current tick. Shard: owner. The program has let go of everything before:
+ * nothing may be in flight but what stop() awaits. */
+void shard_stop(struct shard *shard);
+
+/* One tick; waits for events only when `may_wait`. Called by the loop, and by the simulation's scheduler. */
+void shard_tick(struct shard *shard, bool may_wait);
+/* When shard_tick() has something to do without any event: 0 now, UINT64_MAX never. */
+uint64_t shard_next_ns(const struct shard *shard);
+
+void shard_task_init(struct shard_task *task, shard_task_fn *run);
+/* Nothing when it is deferred already. */
+void shard_defer(struct shard *shard, struct shard_task *task);
+void shard_undefer(struct shard_task *task);
+
+static inline void shard_timer_arm(struct shard *shard, struct timer *timer, uint64_t after_ms)
+{
+    timer_arm(&shard->timers, timer, shard->now_ns + after_ms * MS_NS);
+}
+static inline void shard_timer_disarm(struct shard *shard, struct timer *timer)
+{
+    timer_disarm(&shard->timers, timer);
+}
+
+/* Gives `message` to shard `to` of the same group (also to itself): its deliver() runs there, in a later tick.
+ * Lends the message until deliver() is called; deliver() may send it back. Messages between two shards keep
+ * their order. Never full: what the bounded channel does not take waits on a list of the sender's. */
+void shard_send(struct shard *from, uint32_t to, struct shard_message *message);
+
+#endif
