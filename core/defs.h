@@ -30,7 +30,7 @@
 #define DAY_MS (24ull * HOUR_MS)
 #define HOUR_NS (HOUR_MS * MS_NS)
 
-#define KILAT_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define KILAT_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define KILAT_NORETURN __attribute__((noreturn))
 #define KILAT_UNUSED __attribute__((unused))
 #define KILAT_LIKELY(x) __builtin_expect(!!(x), 1)

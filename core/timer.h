@@ -27,16 +27,21 @@ struct timer {
 
 struct timer_wheel {
     struct list_node slots[TIMER_WHEELS][TIMER_WHEEL_SLOTS];
-    uint64_t used[TIMER_WHEELS]; /* one bit a slot that may hold timers */
+    uint64_t used[TIMER_WHEELS]; /* one bit a slot that holds timers */
+    struct list_node due;        /* armed for a time already past: fire in the next advance */
     uint64_t now_tick;
+    uint64_t due_tick; /* up to here a deadline is past; ahead of now_tick while advancing */
     size_t armed_count;
 };
 
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns);
-/* Fires what is due, in order of tick; returns how many fired. Callbacks may arm and disarm any timer. */
+/* Fires what is due, in order of tick; returns how many fired. Callbacks may arm and disarm any
+ * timer. */
 size_t timer_wheel_advance(struct timer_wheel *wheel, uint64_t now_ns);
 /* No timer fires before this; UINT64_MAX when none is armed. May be early, never late. */
 uint64_t timer_wheel_next_ns(const struct timer_wheel *wheel);
+/* Asserts everything that holds between calls, by looking at every timer: for tests. */
+void timer_wheel_check(const struct timer_wheel *wheel);
 
 void timer_init(struct timer *timer, timer_fire_fn *fire);
 /* Arms `timer`, moving it if it is armed already. A deadline in the past fires in the next
