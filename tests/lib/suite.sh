@@ -1,0 +1,43 @@
+# tests/lib/suite.sh - what the suites share. Sourced by tests/suites/*.sh, which `check` starts.
+# shellcheck shell=bash
+
+# shellcheck source=tests/lib/build.sh
+. "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+# shellcheck source=tests/lib/sanitizers.sh
+. "$(dirname "${BASH_SOURCE[0]}")/sanitizers.sh"
+
+# Builds PRESET [TARGET...] as a case of its own: a build that fails is one failure, told once.
+suite_builds() {
+    local preset=$1 started_ms status=0
+    shift
+    started_ms=$(report_now_ms)
+    mkdir -p "$KILAT_TOP/build/$preset"
+    build_preset "$preset" "$@" || status=$?
+    suite_record "build $preset" "$status" "$KILAT_TOP/build/$preset/build.log" "$started_ms"
+    [ "$status" = 0 ]
+}
+
+suite_skip() {
+    local log=$SUITE_LOGS/${1//[^A-Za-z0-9_.-]/_}.log
+    printf '%s\n' "$2" >"$log"
+    suite_record "$1" 77 "$log" "$(report_now_ms)"
+}
+
+# Runs the ctest programs of `preset`, each as one case, sanitizer reports gathered for all of them.
+suite_ctest() {
+    local preset=$1 names name reports=$SUITE_LOGS/$1-reports
+    sanitizers_to "$reports"
+    names=$(ctest --test-dir "$KILAT_TOP/build/$preset" -N ${2:+-R "$2"} | awk '/ Test +#/ { print $3 }')
+    [ -n "$names" ] || {
+        suite_skip "$preset: tests" "there is no test program yet"
+        return 0
+    }
+    for name in $names; do
+        case $name in
+        dialog | sim) continue ;; # suites of their own
+        esac
+        suite_case "$preset: $name" ctest --test-dir "$KILAT_TOP/build/$preset" --verbose \
+            --timeout 240 -R "^$name\$"
+    done
+    sanitizers_case "$preset" "$reports"
+}
