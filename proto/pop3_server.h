@@ -3,11 +3,21 @@
  * The owner (daemon/pop3.c) feeds bytes, sends `out`, streams messages when asked, and answers the ops. All of
  * RFC 1939 but APOP; CAPA with TOP, UIDL, USER, PIPELINING, RESP-CODES (RFC 2449). Numbers are parsed by
  * slice_parse_u64() alone. Deletes are marks in the session until QUIT.
+ *
+ * Output: LIST and UIDL of a large mailbox are written in portions, never as one huge buffer. While more is to come, or
+ * while more than POP3_SERVER_OUT_PAUSE bytes wait in `out`, no input is consumed. The owner says
+ * pop3_server_output_drained() whenever it has sent all of `out`; pop3_server_input(), also with an empty slice, goes
+ * on as well, so an owner that offers its unconsumed input again after each send needs no second call.
+ * Callbacks: an op may answer inside its own call (pop3_server_sent() inside ops->send, and so on). The session must
+ * not be destroyed inside an op.
  */
 #ifndef KILAT_PROTO_POP3_SERVER_H
 #define KILAT_PROTO_POP3_SERVER_H
 
 #include "core/buf.h"
+
+#define POP3_SERVER_OUT_PAUSE (64 * KIB)
+#define POP3_LOGIN_FAILURES_MAX 3 /* wrong passwords before the session ends */
 
 struct pop3_server;
 
@@ -28,8 +38,9 @@ struct pop3_server_ops {
     /* RETR (lines_max UINT64_MAX) or TOP: send the message, dot-stuffed, ending with CRLF, header whole and then at most
      * lines_max lines of the body, then call pop3_server_sent(). "+OK" stands in `out` already. */
     void (*send)(void *context, uint32_t index, uint64_t lines_max);
-    /* QUIT: make the deletes of `deleted` (one bit per message; borrowed until answered) durable, then
-     * pop3_server_quit_done(): only then +OK. */
+    /* QUIT: make the deletes of `deleted` (one bit per message, message i is bit i % 8 of byte i / 8; never NULL; borrowed
+     * until answered) durable, then pop3_server_quit_done(): only then +OK. `deleted_count` is the number of bits that
+     * are set; with 0 the mailbox has only to be closed. */
     void (*quit)(void *context, const uint8_t *deleted, uint32_t deleted_count);
 };
 
@@ -55,9 +66,14 @@ void pop3_server_sent(struct pop3_server *server, bool failed);
 /* 0: durable; otherwise "-ERR [SYS/TEMP] some deleted messages not removed" (RFC 1939 6). */
 void pop3_server_quit_done(struct pop3_server *server, int error);
 void pop3_server_timeout(struct pop3_server *server); /* ends without a reply and without deletes (RFC 1939 3) */
+/* All of `out` was sent: writes the next portion of a listing, if there is one. */
+void pop3_server_output_drained(struct pop3_server *server);
 struct buf *pop3_server_out(struct pop3_server *server);
+/* How long the peer may stay silent, or take nothing of what is being sent to it; UINT32_MAX while a log-in or a QUIT
+ * is being worked on. The owner counts it anew whenever bytes moved in either direction. */
 uint32_t pop3_server_patience_ms(const struct pop3_server *server);
 bool pop3_server_closed(const struct pop3_server *server);
+/* A log-in, a message or a QUIT waits for the owner's answer. */
 bool pop3_server_pending(const struct pop3_server *server);
 /* For the log line at the end: counts and bytes. */
 struct pop3_totals {

@@ -10,6 +10,13 @@
  * pipelined; when pipelined and all were refused, a 354 is answered with a lone dot (RFC 2920 3.1).
  * Body bytes never go out before 354. A message with 8-bit content to a host without 8BITMIME is `never`
  * (5.6.3), as we do not convert.
+ *
+ * More of what a reply means: 552 to RCPT counts as 452 (RFC 5321 4.5.3.1.10). A reply in the midst of the body settles
+ * the recipients when it refuses, and ends the session. A reply that cannot be one to anything we have sent (it was in
+ * the same input as what made us write the command) is one in excess. RSET goes out only before the next MAIL, and only
+ * when the transaction before it stopped midway.
+ * Callbacks: they run inside the calls below, ready never inside another callback; smtp_client_begin(), _quit(),
+ * _body_sent(), _body_failed() and _destroy() may be called from them.
  */
 #ifndef KILAT_PROTO_SMTP_CLIENT_H
 #define KILAT_PROTO_SMTP_CLIENT_H
@@ -22,8 +29,8 @@ enum smtp_outcome { SMTP_DELIVERED, SMTP_LATER, SMTP_NEVER };
 
 /* What the other side said, made printable: at most 10 lines joined by spaces, 512 octets, controls as "?". */
 struct smtp_remote_reply {
-    uint16_t code;     /* 0: no reply (lost connection, time-out) */
-    uint8_t status[3]; /* enhanced; {0} when absent or of another class than the code */
+    uint16_t code;     /* 0: no reply (lost connection, time-out), or it was we who refused */
+    uint8_t status[3]; /* enhanced; {0} when absent or of another class than the code; ours when code is 0 */
     struct slice text; /* with code and status, "550 5.1.1 no such user"; or what happened instead */
 };
 
@@ -76,11 +83,12 @@ void smtp_client_body_sent(struct smtp_client *client);
 void smtp_client_body_failed(struct smtp_client *client);
 /* QUIT; ops->ended follows with the 221 or with the end of the connection. */
 void smtp_client_quit(struct smtp_client *client);
-/* The connection is gone (0: orderly), or the time is up. Tells outcomes, then ops->ended. Nothing when ended. */
+/* The connection is gone (0: orderly, otherwise -errno), or the time is up. Tells outcomes, then ops->ended. Nothing when ended. */
 void smtp_client_lost(struct smtp_client *client, int error);
 void smtp_client_timeout(struct smtp_client *client);
 
 struct buf *smtp_client_out(struct smtp_client *client);
+/* Counted from the last byte that moved in either direction: in the midst of the body it is the time for one block. */
 uint32_t smtp_client_patience_ms(const struct smtp_client *client); /* UINT32_MAX: none, idle between transactions */
 const struct smtp_capabilities *smtp_client_capabilities(const struct smtp_client *client);
 bool smtp_client_idle(const struct smtp_client *client); /* ready for smtp_client_begin() */
