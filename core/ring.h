@@ -49,6 +49,9 @@ struct ring_op {
     bool cancelled;
     int32_t fd;
     uint64_t serial;
+    struct ring *ring;
+    size_t moved_bytes; /* of a send that takes several steps */
+    size_t size_bytes;
     ring_job_fn *job;
     struct iovec vec[2];
     struct msghdr msg;

@@ -32,8 +32,11 @@ struct shard {
     uint64_t wall_ns; /* wall clock of that moment */
     struct log *log;
     struct list_node tasks;
+    struct list_node starved; /* streams that wait for receive buffers (core/stream.h) */
     struct shard_group *group;
+    struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
+    bool begun; /* start() has succeeded */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
 };
@@ -60,7 +63,15 @@ struct shard *shard_group_get(struct shard_group *group, uint32_t index);
  * nothing may be in flight but what stop() awaits. */
 void shard_stop(struct shard *shard);
 
-/* One tick; waits for events only when `may_wait`. Called by the loop, and by the simulation's scheduler. */
+/* The life of a shard, for whoever drives it: the loop that thread_start_shard() is given, or the simulation's
+ * scheduler (which has no loop, and no thread of its own for each shard):
+ *     shard_begin()                makes the ring, runs start(); 0 or -errno (then only shard_end() may follow)
+ *     shard_tick() while !shard->stopping
+ *     shard_end()                  runs stop() when start() had succeeded, destroys the ring
+ */
+int shard_begin(struct shard *shard);
+void shard_end(struct shard *shard);
+/* One tick; waits for events only when `may_wait`. */
 void shard_tick(struct shard *shard, bool may_wait);
 /* When shard_tick() has something to do without any event: 0 now, UINT64_MAX never. */
 uint64_t shard_next_ns(const struct shard *shard);

@@ -13,8 +13,9 @@ struct log;
 
 struct thread;
 /* Runs `run(shard)` on a thread of its own, pinned to the `cpu`th of the CPUs this process may use
- * (modulo their number); run() is shard.c's loop. In simulation the shard is given to the scheduler, which
- * calls shard_tick(). 0 or -errno. Shard: boot. */
+ * (modulo their number); run() is shard.c's loop. In simulation the call runs shard_begin() at once, returns
+ * its error, and gives the shard to the scheduler, which calls shard_tick() and at last shard_end().
+ * 0 or -errno. Shard: boot. */
 int thread_start_shard(struct shard *shard, void (*run)(struct shard *shard), uint32_t cpu,
                        struct thread **ret_thread);
 /* Waits until it has ended and frees it. */
@@ -38,7 +39,8 @@ struct log_writer;
 int log_writer_start(struct log **logs, uint32_t log_count, int fd, struct log_writer **ret_writer);
 /* Writes what is left, then ends. */
 void log_writer_stop(struct log_writer **writer);
-/* Another file from now on (rotation); the old descriptor is closed by the writer. Shard: any. */
+/* Another file from now on (rotation); the old descriptor is closed by the writer, the last one never.
+ * Shard: any. */
 void log_writer_reopen(struct log_writer *writer, int fd);
 
 #endif
