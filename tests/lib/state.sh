@@ -55,7 +55,7 @@ state_keep_logs() {
 
 # A moment between two looks at something that has no way to call us.
 state_moment() {
-    read -rt "${1:-0.05}" <> <(:) || true
+    read -rt 0.05 <> <(:) || true
 }
 
 # Waits until COMMAND succeeds, at most `seconds`; says what was waited for when it never does.
