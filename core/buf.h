@@ -1,8 +1,8 @@
 /* core/buf.h - a growing run of bytes with a ceiling: replies, headers, records, lines.
  *
- * Memory: owns its bytes (malloc); buf_deinit() frees them. The error is sticky: an append that would
- * pass `size_max` or finds no memory appends nothing, sets `failed`, and so do all later ones, so that
- * a writer checks once, at its end.
+ * Memory: owns its bytes (malloc); buf_deinit() frees them. The error is sticky: an append that
+ * would pass `size_max` or finds no memory appends nothing, sets `failed`, and so do all later
+ * ones, so that a writer checks once, at its end.
  */
 #ifndef KILAT_CORE_BUF_H
 #define KILAT_CORE_BUF_H

@@ -1,7 +1,8 @@
 /* core/channel.h - messages from one shard to another: a bounded ring of pointers per pair.
  *
- * One producer, one consumer, no lock; the consumer is woken (ring_wake) only when it sleeps. Messages are
- * embedded in what they are about, so sending allocates nothing. Used through shard_send().
+ * One producer, one consumer, no lock; the consumer is woken (ring_wake) only when it sleeps.
+ * Messages are embedded in what they are about, so sending allocates nothing. Used through
+ * shard_send().
  */
 #ifndef KILAT_CORE_CHANNEL_H
 #define KILAT_CORE_CHANNEL_H
@@ -23,7 +24,8 @@ struct channel;
 /* `capacity` is a power of two. 0 or -ENOMEM. Shard: boot. */
 int channel_create(uint32_t capacity, struct channel **ret_channel);
 void channel_destroy(struct channel **channel);
-bool channel_push(struct channel *channel, struct shard_message *message); /* producer; false: full */
-struct shard_message *channel_pop(struct channel *channel);                /* consumer; NULL: empty */
+bool channel_push(struct channel *channel,
+                  struct shard_message *message);           /* producer; false: full */
+struct shard_message *channel_pop(struct channel *channel); /* consumer; NULL: empty */
 
 #endif

@@ -1,8 +1,8 @@
 /* core/crc32c.h - CRC-32C (Castagnoli), the checksum of everything on disk.
  *
- * The hardware instruction is used (SSE4.2); crc32c_copy() is the one function that copies bodies: the
- * checksum is fused with the copy, and it counts what it copied, so that "copies per byte relayed" is a
- * number and not an opinion.
+ * The hardware instruction is used (SSE4.2); crc32c_copy() is the one function that copies bodies:
+ * the checksum is fused with the copy, and it counts what it copied, so that "copies per byte
+ * relayed" is a number and not an opinion.
  */
 #ifndef KILAT_CORE_CRC32C_H
 #define KILAT_CORE_CRC32C_H

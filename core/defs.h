@@ -20,7 +20,8 @@
 #define MIB (1024ull * KIB)
 #define GIB (1024ull * MIB)
 
-/* Times are nanoseconds (`_ns`), milliseconds (`_ms`) or whole seconds (`_s`), as their names say. */
+/* Times are nanoseconds (`_ns`), milliseconds (`_ms`) or whole seconds (`_s`), as their names say.
+ */
 #define US_NS 1000ull
 #define MS_NS 1000000ull
 #define SECOND_NS 1000000000ull

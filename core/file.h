@@ -1,12 +1,13 @@
-/* core/file.h - what a worker job, or a program at boot, does with files: blocking, part of the door.
+/* core/file.h - what a worker job, or a program at boot, does with files: blocking, part of the
+ * door.
  *
- * Replaced as a whole in simulation, where a crash can fall between any two of these calls and forgets
- * what was not synced: file content without file_sync(), names without file_sync_dir().
+ * Replaced as a whole in simulation, where a crash can fall between any two of these calls and
+ * forgets what was not synced: file content without file_sync(), names without file_sync_dir().
  *
- * Names are single components below a directory descriptor, made from our own ids: never from what a
- * peer sent. Symbolic links are never followed (openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS).
- * Shard: never on a shard's thread while it runs; jobs (ring_job) and boot only.
- * Errors: 0 or -errno, as the kernel said it; nothing is left behind on failure.
+ * Names are single components below a directory descriptor, made from our own ids: never from what
+ * a peer sent. Symbolic links are never followed (openat2 with RESOLVE_BENEATH |
+ * RESOLVE_NO_SYMLINKS). Shard: never on a shard's thread while it runs; jobs (ring_job) and boot
+ * only. Errors: 0 or -errno, as the kernel said it; nothing is left behind on failure.
  */
 #ifndef KILAT_CORE_FILE_H
 #define KILAT_CORE_FILE_H
@@ -50,12 +51,14 @@ ssize_t file_read_some(int fd, void *to, size_t size, uint64_t offset);
 int file_write_all(int fd, struct slice bytes, uint64_t offset);
 int file_truncate(int fd, uint64_t size_bytes);
 
-int file_sync(int fd);            /* fsync */
-int file_sync_data(int fd);       /* fdatasync */
-int file_sync_dir(int dir_fd);    /* the names in it */
-int file_sync_file_system(int fd); /* syncfs: everything of that file system, errors since `fd` was opened */
+int file_sync(int fd);         /* fsync */
+int file_sync_data(int fd);    /* fdatasync */
+int file_sync_dir(int dir_fd); /* the names in it */
+int file_sync_file_system(
+    int fd); /* syncfs: everything of that file system, errors since `fd` was opened */
 
-int file_rename(int from_dir_fd, const char *from, int to_dir_fd, const char *to); /* replaces `to` */
+int file_rename(int from_dir_fd, const char *from, int to_dir_fd,
+                const char *to); /* replaces `to` */
 /* -EEXIST when `to` is there. */
 int file_rename_new(int from_dir_fd, const char *from, int to_dir_fd, const char *to);
 int file_unlink(int dir_fd, const char *name);
@@ -64,12 +67,13 @@ int file_info(int fd, struct file_info *ret_info);
 int file_info_at(int dir_fd, const char *name, struct file_info *ret_info);
 int file_set_owner(int fd, uint32_t uid, uint32_t gid);
 
-/* Calls `each` for every name but "." and "..", in no order; a value other than 0 ends the walk and is
- * returned. The directory may change meanwhile. */
+/* Calls `each` for every name but "." and "..", in no order; a value other than 0 ends the walk and
+ * is returned. The directory may change meanwhile. */
 typedef int file_each_fn(void *context, const char *name);
 int file_list(int dir_fd, file_each_fn *each, void *context);
 
-/* An exclusive open-file-description lock, held until `fd` is closed; -EAGAIN: another holds it, and
+/* An exclusive open-file-description lock, held until `fd` is closed; -EAGAIN: another holds it,
+ * and
  * `*ret_pid` (may be NULL) is that process or 0. */
 int file_lock(int fd, int32_t *ret_pid);
 

@@ -1,8 +1,8 @@
 /* core/hash.h - keyed hashing (SipHash-2-4) and an intrusive hash table.
  *
  * Keyed, because names come from peers (a domain, a user): without the key nobody can make them
- * collide. A table owns its bucket array, never the entries; it doubles when full and shrinks never.
- * Shard: whoever owns the table.
+ * collide. A table owns its bucket array, never the entries; it doubles when full and shrinks
+ * never. Shard: whoever owns the table.
  */
 #ifndef KILAT_CORE_HASH_H
 #define KILAT_CORE_HASH_H

@@ -1,6 +1,7 @@
 /* core/heap.h - intrusive binary heap by a 64-bit key, smallest first: times of retries and expiry.
  *
- * Entries remember their place, so that one in the middle can be removed. Owns its array of pointers.
+ * Entries remember their place, so that one in the middle can be removed. Owns its array of
+ * pointers.
  */
 #ifndef KILAT_CORE_HEAP_H
 #define KILAT_CORE_HEAP_H

@@ -1,10 +1,11 @@
 /* core/log.h - named events with typed fields; never blocks a shard, counts what it drops.
  *
- * log_event() formats one line (logfmt or JSON) into the log's own memory; a writer thread (core/thread.h)
- * carries it out. When the memory is full the line is dropped and counted, and the next line that fits is
- * preceded by a `log.dropped` event. Every text is escaped here, at the one writer: a peer cannot make
- * lines, fields or terminal codes. Nothing secret is ever a field.
- * Shard: a log has one producer, its shard (or the boot thread before the shards run), and one consumer.
+ * log_event() formats one line (logfmt or JSON) into the log's own memory; a writer thread
+ * (core/thread.h) carries it out. When the memory is full the line is dropped and counted, and the
+ * next line that fits is preceded by a `log.dropped` event. Every text is escaped here, at the one
+ * writer: a peer cannot make lines, fields or terminal codes. Nothing secret is ever a field.
+ * Shard: a log has one producer, its shard (or the boot thread before the shards run), and one
+ * consumer.
  */
 #ifndef KILAT_CORE_LOG_H
 #define KILAT_CORE_LOG_H
@@ -49,7 +50,8 @@ static inline struct log_field log_bool(const char *name, bool value)
 
 struct log;
 /* `size_bytes` of memory, a power of two. 0 or -ENOMEM. Shard: boot. */
-int log_create(size_t size_bytes, enum log_level level, enum log_format format, struct log **ret_log);
+int log_create(size_t size_bytes, enum log_level level, enum log_format format,
+               struct log **ret_log);
 void log_destroy(struct log **log);
 /* Takes effect with the next event. Shard: owner. */
 void log_configure(struct log *log, enum log_level level, enum log_format format);
@@ -64,9 +66,11 @@ uint64_t log_dropped(const struct log *log);
 /* `fields` ends with LOG_FIELD_END. NULL as a log is allowed: nothing happens (tests). */
 void log_event_fields(struct log *log, enum log_level level, const char *event,
                       const struct log_field *fields);
-/* log_event(log, LOG_NOTICE, "smtp.rcpt.refused", log_u64("session", id), log_text("rcpt", rcpt)); */
+/* log_event(log, LOG_NOTICE, "smtp.rcpt.refused", log_u64("session", id), log_text("rcpt", rcpt));
+ */
 #define log_event(log, level, event, ...)                                                          \
-    log_event_fields(log, level, event,                                                            \
-                     (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.kind = LOG_FIELD_END}})
+    log_event_fields(                                                                              \
+        log, level, event,                                                                         \
+        (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.kind = LOG_FIELD_END}})
 
 #endif

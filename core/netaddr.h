@@ -19,16 +19,17 @@ struct netaddr {
 
 #define NETADDR_TEXT_SIZE 64 /* "[" IPv6 "]:65535" and the NUL, with room */
 
-/* "127.0.0.1", "::1", "[::1]:25", "127.0.0.1:25"; `default_port` in host order where none is written.
- * False for anything else, names included. */
+/* "127.0.0.1", "::1", "[::1]:25", "127.0.0.1:25"; `default_port` in host order where none is
+ * written. False for anything else, names included. */
 bool netaddr_parse(struct slice text, uint16_t default_port, struct netaddr *ret_address);
 bool netaddr_unix(const char *path, struct netaddr *ret_address); /* false: path too long */
 void netaddr_from_ipv4(const uint8_t bytes[4], uint16_t port, struct netaddr *ret_address);
 void netaddr_from_ipv6(const uint8_t bytes[16], uint16_t port, struct netaddr *ret_address);
 uint16_t netaddr_port(const struct netaddr *address); /* host order */
 void netaddr_set_port(struct netaddr *address, uint16_t port);
-bool netaddr_equal(const struct netaddr *a, const struct netaddr *b);    /* address and port */
-bool netaddr_same_host(const struct netaddr *a, const struct netaddr *b); /* the port does not count */
+bool netaddr_equal(const struct netaddr *a, const struct netaddr *b); /* address and port */
+bool netaddr_same_host(const struct netaddr *a,
+                       const struct netaddr *b); /* the port does not count */
 /* "127.0.0.1:25", "[::1]:25"; always terminated. */
 void netaddr_format(const struct netaddr *address, char text[NETADDR_TEXT_SIZE]);
 /* The host alone, as RFC 5321 4.1.3 writes it in brackets: "127.0.0.1", "IPv6:::1". */
@@ -43,8 +44,8 @@ struct netaddr_network {
 bool netaddr_network_parse(struct slice text, struct netaddr_network *ret_network);
 /* IPv4 mapped into IPv6 counts as IPv4. */
 bool netaddr_network_contains(const struct netaddr_network *network, const struct netaddr *address);
-/* Loopback, private, link-local, multicast, unspecified, reserved, documentation, CGN ranges: where mail
- * hosts of foreign domains must not lead (RFC 6890; SSRF by MX). */
+/* Loopback, private, link-local, multicast, unspecified, reserved, documentation, CGN ranges: where
+ * mail hosts of foreign domains must not lead (RFC 6890; SSRF by MX). */
 bool netaddr_is_special(const struct netaddr *address);
 
 #endif

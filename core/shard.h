@@ -1,8 +1,9 @@
 /* core/shard.h - one pinned thread with one ring and one of everything; and their group.
  *
- * A tick: submit and wait (ring_poll), run a bounded number of completions, take messages of other shards,
- * fire timers, run deferred tasks; all that these have queued goes out with the next ring_poll(). Callbacks
- * neither nest nor starve. Each thing has one owner; shards share nothing writable and send messages.
+ * A tick: submit and wait (ring_poll), run a bounded number of completions, take messages of other
+ * shards, fire timers, run deferred tasks; all that these have queued goes out with the next
+ * ring_poll(). Callbacks neither nest nor starve. Each thing has one owner; shards share nothing
+ * writable and send messages.
  */
 #ifndef KILAT_CORE_SHARD_H
 #define KILAT_CORE_SHARD_H
@@ -15,7 +16,8 @@
 
 struct shard_group;
 
-/* Runs once, at the end of the tick in which it was deferred (or of the next one, when deferred by a task). */
+/* Runs once, at the end of the tick in which it was deferred (or of the next one, when deferred by
+ * a task). */
 struct shard_task;
 typedef void shard_task_fn(struct shard_task *task);
 struct shard_task {
@@ -45,8 +47,8 @@ struct shard_params {
     uint32_t count; /* shards; 0: one per CPU this process may use */
     struct ring_params ring;
     struct log **logs; /* one a shard, borrowed */
-    /* Runs on the shard's own thread once all rings exist, before its first tick. 0, or -errno: the whole group
-     * stops again and shard_group_start() returns it. */
+    /* Runs on the shard's own thread once all rings exist, before its first tick. 0, or -errno: the
+     * whole group stops again and shard_group_start() returns it. */
     int (*start)(struct shard *shard, void *context);
     /* Runs on the shard's thread after shard_stop() has ended the loop, before the ring goes. */
     void (*stop)(struct shard *shard, void *context);
@@ -59,15 +61,15 @@ int shard_group_start(const struct shard_params *params, struct shard_group **re
 void shard_group_join(struct shard_group **group);
 struct shard *shard_group_get(struct shard_group *group, uint32_t index);
 
-/* Ends this shard's loop after the current tick. Shard: owner. The program has let go of everything before:
- * nothing may be in flight but what stop() awaits. */
+/* Ends this shard's loop after the current tick. Shard: owner. The program has let go of everything
+ * before: nothing may be in flight but what stop() awaits. */
 void shard_stop(struct shard *shard);
 
-/* The life of a shard, for whoever drives it: the loop that thread_start_shard() is given, or the simulation's
- * scheduler (which has no loop, and no thread of its own for each shard):
- *     shard_begin()                makes the ring, runs start(); 0 or -errno (then only shard_end() may follow)
- *     shard_tick() while !shard->stopping
- *     shard_end()                  runs stop() when start() had succeeded, destroys the ring
+/* The life of a shard, for whoever drives it: the loop that thread_start_shard() is given, or the
+ * simulation's scheduler (which has no loop, and no thread of its own for each shard):
+ *     shard_begin()                makes the ring, runs start(); 0 or -errno (then only shard_end()
+ * may follow) shard_tick() while !shard->stopping shard_end()                  runs stop() when
+ * start() had succeeded, destroys the ring
  */
 int shard_begin(struct shard *shard);
 void shard_end(struct shard *shard);
@@ -90,9 +92,10 @@ static inline void shard_timer_disarm(struct shard *shard, struct timer *timer)
     timer_disarm(&shard->timers, timer);
 }
 
-/* Gives `message` to shard `to` of the same group (also to itself): its deliver() runs there, in a later tick.
- * Lends the message until deliver() is called; deliver() may send it back. Messages between two shards keep
- * their order. Never full: what the bounded channel does not take waits on a list of the sender's. */
+/* Gives `message` to shard `to` of the same group (also to itself): its deliver() runs there, in a
+ * later tick. Lends the message until deliver() is called; deliver() may send it back. Messages
+ * between two shards keep their order. Never full: what the bounded channel does not take waits on
+ * a list of the sender's. */
 void shard_send(struct shard *from, uint32_t to, struct shard_message *message);
 
 #endif

@@ -1,7 +1,7 @@
 /* core/slice.h - bytes of a peer: a pointer and a length, passed by value, never terminated by NUL.
  *
- * A slice borrows; whoever lends the bytes says until when. Comparing without case means ASCII only,
- * as SMTP, POP3 and DNS mean it. Pure functions: any shard, no errors but those said.
+ * A slice borrows; whoever lends the bytes says until when. Comparing without case means ASCII
+ * only, as SMTP, POP3 and DNS mean it. Pure functions: any shard, no errors but those said.
  */
 #ifndef KILAT_CORE_SLICE_H
 #define KILAT_CORE_SLICE_H
@@ -51,11 +51,12 @@ size_t slice_find(struct slice s, uint8_t byte);
 size_t slice_find_last(struct slice s, uint8_t byte);
 /* Without the spaces and tabs at both ends. */
 struct slice slice_trim(struct slice s);
-/* Splits at the first `byte`: the part before it is returned, `*rest` becomes what stands behind it;
- * with no such byte all of it is returned and `*rest` becomes empty. */
+/* Splits at the first `byte`: the part before it is returned, `*rest` becomes what stands behind
+ * it; with no such byte all of it is returned and `*rest` becomes empty. */
 struct slice slice_split(struct slice *rest, uint8_t byte);
-/* The one parser of decimal numbers that a peer sends: digits only, no sign, no space, at most `max`;
- * an empty slice or a value above `max` (2^64 included) is false and leaves `*ret_value` alone. */
+/* The one parser of decimal numbers that a peer sends: digits only, no sign, no space, at most
+ * `max`; an empty slice or a value above `max` (2^64 included) is false and leaves `*ret_value`
+ * alone. */
 bool slice_parse_u64(struct slice s, uint64_t max, uint64_t *ret_value);
 /* Copies as a C string, cut to fit `size_bytes` (> 0); false when it was cut or holds a NUL. */
 bool slice_to_cstr(struct slice s, char *buffer, size_t size_bytes);

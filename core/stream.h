@@ -1,20 +1,22 @@
 /* core/stream.h - a connection as bytes: receive, lend, send, deadline, half close.
  *
- * Receiving: one multishot receive fills provided buffers. What has arrived and is not consumed yet waits in
- * order; stream_front() shows its first contiguous piece and the buffer that holds it, stream_consume()
- * lets go of it. Whoever keeps a slice beyond that takes ring_buffer_ref() on the buffer (a body keeps
- * them to its end; TLS will need the same). A stream with nothing unconsumed holds no buffer.
- * Back-pressure: with more than STREAM_UNREAD_MAX bytes unconsumed, or after stream_pause(), the receive is
- * cancelled and TCP does the rest; it is armed again when the bytes are consumed and not paused.
- * No free buffer (-ENOBUFS): the stream waits on the shard's list until buffers return.
+ * Receiving: one multishot receive fills provided buffers. What has arrived and is not consumed yet
+ * waits in order; stream_front() shows its first contiguous piece and the buffer that holds it,
+ * stream_consume() lets go of it. Whoever keeps a slice beyond that takes ring_buffer_ref() on the
+ * buffer (a body keeps them to its end; TLS will need the same). A stream with nothing unconsumed
+ * holds no buffer. Back-pressure: with more than STREAM_UNREAD_MAX bytes unconsumed, or after
+ * stream_pause(), the receive is cancelled and TCP does the rest; it is armed again when the bytes
+ * are consumed and not paused. No free buffer (-ENOBUFS): the stream waits on the shard's list
+ * until buffers return.
  *
- * Sending: one send in flight. stream_write() copies small things (replies, commands) into the gathering
- * buffer; stream_send_borrowed() sends the caller's memory behind all that was written before. What is
- * written during one callback goes out as one send (the flush happens when the shard defers).
+ * Sending: one send in flight. stream_write() copies small things (replies, commands) into the
+ * gathering buffer; stream_send_borrowed() sends the caller's memory behind all that was written
+ * before. What is written during one callback goes out as one send (the flush happens when the
+ * shard defers).
  *
- * Life: stream_open() takes the descriptor. ops->input runs when there is unconsumed input and no callback of
- * this stream is running; ops->closed runs exactly once, when nothing is in flight any more, and the
- * owner may then free what embeds the stream. Shard: owner, every call.
+ * Life: stream_open() takes the descriptor. ops->input runs when there is unconsumed input and no
+ * callback of this stream is running; ops->closed runs exactly once, when nothing is in flight any
+ * more, and the owner may then free what embeds the stream. Shard: owner, every call.
  */
 #ifndef KILAT_CORE_STREAM_H
 #define KILAT_CORE_STREAM_H
@@ -33,7 +35,8 @@ struct stream_ops {
     void (*input_ended)(struct stream *stream);
     /* Everything written so far has been handed to the kernel. Optional. */
     void (*drained)(struct stream *stream);
-    /* stream_connect() has an answer: 0 or -errno (then the stream closes by itself afterwards). Optional. */
+    /* stream_connect() has an answer: 0 or -errno (then the stream closes by itself afterwards).
+     * Optional. */
     void (*connected)(struct stream *stream, int result);
     /* stream_set_deadline() has passed. NULL closes. */
     void (*timeout)(struct stream *stream);
@@ -71,8 +74,8 @@ struct stream {
     struct stream_chunk *overflow; /* when more than eight wait */
     uint32_t chunk_first, chunk_count, overflow_capacity;
     size_t unread_bytes;
-    struct buf gathering;  /* written, not yet sent */
-    struct buf in_flight;  /* being sent */
+    struct buf gathering;   /* written, not yet sent */
+    struct buf in_flight;   /* being sent */
     struct list_node sends; /* of struct stream_send */
     struct stream_send *current;
     struct timer deadline;
@@ -81,8 +84,8 @@ struct stream {
     uint64_t received_bytes, sent_bytes;
 };
 
-/* Takes `fd` (connected). Receiving begins at once. Output beyond `output_bytes_max` that the peer does not
- * read closes the stream (callers stop reading input before: stream_unsent()). */
+/* Takes `fd` (connected). Receiving begins at once. Output beyond `output_bytes_max` that the peer
+ * does not read closes the stream (callers stop reading input before: stream_unsent()). */
 void stream_open(struct stream *stream, struct shard *shard, int fd, const struct stream_ops *ops,
                  size_t output_bytes_max);
 /* Takes `fd` (a fresh socket) and connects it; ops->connected tells. */
@@ -90,7 +93,8 @@ void stream_connect(struct stream *stream, struct shard *shard, int fd,
                     const struct netaddr *address, const struct stream_ops *ops,
                     size_t output_bytes_max);
 
-/* First unconsumed piece; empty when there is none. `*ret_buffer` (borrowed; may be NULL as an argument) holds it. */
+/* First unconsumed piece; empty when there is none. `*ret_buffer` (borrowed; may be NULL as an
+ * argument) holds it. */
 struct slice stream_front(struct stream *stream, struct ring_buffer **ret_buffer);
 void stream_consume(struct stream *stream, size_t count);
 size_t stream_unread(const struct stream *stream);
@@ -101,14 +105,16 @@ void stream_resume(struct stream *stream);
 void stream_write(struct stream *stream, struct slice bytes);
 /* Borrows the pieces until `send->done`. Several may wait; order is kept with stream_write(). */
 void stream_send_borrowed(struct stream *stream, struct stream_send *send);
-size_t stream_unsent(const struct stream *stream); /* bytes gathered and in flight, borrowed ones included */
+size_t stream_unsent(
+    const struct stream *stream); /* bytes gathered and in flight, borrowed ones included */
 
 /* Absolute, on the shard's clock; 0 disarms. */
 void stream_set_deadline(struct stream *stream, uint64_t deadline_ns);
 
 /* Sends what was written, then closes. Input is ignored from now on. */
 void stream_close_gracefully(struct stream *stream);
-/* Closes as soon as nothing is in flight; ops->closed follows in a later tick. Nothing when closing already. */
+/* Closes as soon as nothing is in flight; ops->closed follows in a later tick. Nothing when closing
+ * already. */
 void stream_close(struct stream *stream, int error);
 bool stream_is_closing(const struct stream *stream);
 

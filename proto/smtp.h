@@ -16,8 +16,9 @@
 #define SMTP_COMMAND_LINE_MAX 2048 /* RFC 5321 asks for 512 and more with extensions */
 #define SMTP_TEXT_LINE_MAX 1000
 
-/* A reply as our side decides it. `code` 0 means: not decided yet, the answer comes later. `text` is one
- * printable line without the enhanced code; it is borrowed until the call that took the reply returns. */
+/* A reply as our side decides it. `code` 0 means: not decided yet, the answer comes later. `text`
+ * is one printable line without the enhanced code; it is borrowed until the call that took the
+ * reply returns. */
 struct smtp_reply {
     uint16_t code;
     uint8_t status[3]; /* enhanced, e.g. {5, 1, 1}; {0} for none */
@@ -25,7 +26,10 @@ struct smtp_reply {
 };
 #define SMTP_PENDING ((struct smtp_reply){0})
 #define SMTP_REPLY(c, a, b, d, literal)                                                            \
-    ((struct smtp_reply){.code = (c), .status = {(a), (b), (d)}, .text = SLICE(literal)})
+    ((struct smtp_reply){                                                                          \
+        .code = (c), .status = {(a), (b), (d)},
+             .text = SLICE(literal)
+    })
 static inline bool smtp_reply_is_pending(const struct smtp_reply *reply)
 {
     return reply->code == 0;
@@ -40,9 +44,11 @@ struct smtp_address {
     bool literal; /* the domain is an address literal, brackets included */
 };
 
-/* Parses what stands between MAIL FROM: / RCPT TO: and the parameters: "<...>", as a whole. `null_allowed` admits
- * <> (reverse path), `postmaster_allowed` admits <postmaster> without a domain. A source route is accepted and
- * ignored (RFC 5321 appendix C). Returns false for anything else; `*ret_rest` is what follows the ">". */
+/* Parses what stands between MAIL FROM: / RCPT TO: and the parameters: "<...>", as a whole.
+ * `null_allowed` admits
+ * <> (reverse path), `postmaster_allowed` admits <postmaster> without a domain. A source route is
+ * accepted and ignored (RFC 5321 appendix C). Returns false for anything else; `*ret_rest` is what
+ * follows the ">". */
 bool smtp_path_parse(struct slice input, bool null_allowed, bool postmaster_allowed,
                      struct smtp_address *ret_address, struct slice *ret_rest);
 /* "name@domain" alone, as it stands in files and on command lines. */

@@ -1,16 +1,17 @@
-/* proto/smtp_server.h - the server's side of one SMTP dialogue: bytes in, replies and events out. Pure.
+/* proto/smtp_server.h - the server's side of one SMTP dialogue: bytes in, replies and events out.
+ * Pure.
  *
- * No I/O, no clock, no queue, no users: whoever drives it (daemon/inbound.c) feeds what was received,
- * sends what stands in `out`, arms a timer from `patience_ms`, and answers the questions of struct
- * smtp_server_ops.
+ * No I/O, no clock, no queue, no users: whoever drives it (daemon/inbound.c) feeds what was
+ * received, sends what stands in `out`, arms a timer from `patience_ms`, and answers the questions
+ * of struct smtp_server_ops.
  *
- * Input:  smtp_server_input() parses in place and returns how many bytes it is done with. It stops early when
- *         an answer is pending, when the owner asked it to pause, or when the session has ended; the rest is
- *         offered again later. A partial command line is consumed and carried inside.
- * Output: replies are appended to `out`, in the order of the commands, one slot per command. The session stops
- *         consuming while more than SMTP_SERVER_OUT_PAUSE bytes wait in `out` (a peer that does not read).
- * State:  one enum and a full table (state, command); smtp_server_enter() is its only writer; one function
- *         resets a transaction (STYLE 9, SECURITY 0.2).
+ * Input:  smtp_server_input() parses in place and returns how many bytes it is done with. It stops
+ * early when an answer is pending, when the owner asked it to pause, or when the session has ended;
+ * the rest is offered again later. A partial command line is consumed and carried inside. Output:
+ * replies are appended to `out`, in the order of the commands, one slot per command. The session
+ * stops consuming while more than SMTP_SERVER_OUT_PAUSE bytes wait in `out` (a peer that does not
+ * read). State:  one enum and a full table (state, command); smtp_server_enter() is its only
+ * writer; one function resets a transaction (STYLE 9, SECURITY 0.2).
  */
 #ifndef KILAT_PROTO_SMTP_SERVER_H
 #define KILAT_PROTO_SMTP_SERVER_H
@@ -32,22 +33,25 @@ struct smtp_rcpt {
     struct smtp_address recipient; /* domain empty: <postmaster> */
 };
 
-/* Each of mail, rcpt, data and data_end answers now, or returns SMTP_PENDING and calls smtp_server_answer() later.
- * A refusal (4xx, 5xx) leaves the session as if the command had not been given. */
+/* Each of mail, rcpt, data and data_end answers now, or returns SMTP_PENDING and calls
+ * smtp_server_answer() later. A refusal (4xx, 5xx) leaves the session as if the command had not
+ * been given. */
 struct smtp_server_ops {
-    struct smtp_reply (*helo)(void *context, struct slice name); /* 250 admits; text is ignored then */
+    struct smtp_reply (*helo)(void *context,
+                              struct slice name); /* 250 admits; text is ignored then */
     struct smtp_reply (*mail)(void *context, const struct smtp_mail *mail);
     struct smtp_reply (*rcpt)(void *context, const struct smtp_rcpt *rcpt);
     /* Before 354: is there room? Answer 354. */
     struct smtp_reply (*data)(void *context);
-    /* Part of the message: CRLF line ends, dot-unstuffed, never a bare CR or LF when bare_newline is refused. Points
-     * into the input given to smtp_server_input(): keep the receive buffer to keep the bytes. False: pause after
-     * this part (smtp_server_resume() goes on). */
+    /* Part of the message: CRLF line ends, dot-unstuffed, never a bare CR or LF when bare_newline
+     * is refused. Points into the input given to smtp_server_input(): keep the receive buffer to
+     * keep the bytes. False: pause after this part (smtp_server_resume() goes on). */
     bool (*data_chunk)(void *context, struct slice bytes);
-    /* The end of data was seen and the session itself has nothing against the message. 250 only when it is durable. */
+    /* The end of data was seen and the session itself has nothing against the message. 250 only
+     * when it is durable. */
     struct smtp_reply (*data_end)(void *context);
-    /* The transaction is over, accepted, refused or given up: forget envelope and body. Called once per MAIL that was
-     * accepted, and for a body that was begun never later than the next reply. */
+    /* The transaction is over, accepted, refused or given up: forget envelope and body. Called once
+     * per MAIL that was accepted, and for a body that was begun never later than the next reply. */
     void (*reset)(void *context);
 };
 
@@ -57,7 +61,8 @@ struct smtp_server_limits {
     uint32_t errors_max;        /* commands in error before 421 and close */
     uint32_t command_line_max;  /* at least 512 */
     uint32_t received_max;      /* Received fields before it is a loop: 100 (RFC 5321 6.3) */
-    uint32_t greeting_ms, command_ms, data_block_ms, data_end_ms; /* patience per phase (RFC 5321 4.5.3.2.7: 5 min) */
+    uint32_t greeting_ms, command_ms, data_block_ms,
+        data_end_ms; /* patience per phase (RFC 5321 4.5.3.2.7: 5 min) */
 };
 
 enum smtp_bare_newline { SMTP_BARE_NEWLINE_REJECT, SMTP_BARE_NEWLINE_NORMALIZE };
@@ -81,19 +86,22 @@ enum smtp_server_state {
 /* The facts a session shows; the rest is private (smtp_server_private.h). */
 struct smtp_server_facts {
     enum smtp_server_state state;
-    bool pending;   /* an op has not answered yet */
-    bool extended;  /* EHLO, not HELO */
+    bool pending;      /* an op has not answered yet */
+    bool extended;     /* EHLO, not HELO */
     struct slice helo; /* what the client called itself; borrowed from the session; empty before */
     uint32_t errors;
-    uint32_t recipients;       /* accepted in this transaction */
-    uint64_t body_bytes;       /* of the message in hand, as stored */
-    uint64_t transactions;     /* messages accepted so far */
-    bool body_has_8bit, body_has_dot_line; /* of the message at data_end: any octet above 127; a line that begins with "." */
+    uint32_t recipients;                   /* accepted in this transaction */
+    uint64_t body_bytes;                   /* of the message in hand, as stored */
+    uint64_t transactions;                 /* messages accepted so far */
+    bool body_has_8bit, body_has_dot_line; /* of the message at data_end: any octet above 127; a
+                                              line that begins with "." */
     bool body_ends_with_crlf;
-    size_t header_bytes;       /* of the message at data_end: header section with its blank line, or all of it */
+    size_t header_bytes; /* of the message at data_end: header section with its blank line, or all
+                            of it */
 };
 
-/* Owned; freed by smtp_server_destroy(). 0 or -ENOMEM. `config` and `ops` are borrowed for the session's life. */
+/* Owned; freed by smtp_server_destroy(). 0 or -ENOMEM. `config` and `ops` are borrowed for the
+ * session's life. */
 int smtp_server_create(const struct smtp_server_config *config, const struct smtp_server_ops *ops,
                        void *context, struct smtp_server **ret_server);
 /* Calls ops->reset if a transaction is open. Accepts NULL, clears the pointer. */
@@ -114,7 +122,8 @@ void smtp_server_timeout(struct smtp_server *server);
 
 /* Replies to send; the owner empties it (buf_reset) when it has taken the bytes. */
 struct buf *smtp_server_out(struct smtp_server *server);
-/* From now, how long the peer may stay silent; UINT32_MAX while we are the ones who owe an answer. */
+/* From now, how long the peer may stay silent; UINT32_MAX while we are the ones who owe an answer.
+ */
 uint32_t smtp_server_patience_ms(const struct smtp_server *server);
 const struct smtp_server_facts *smtp_server_facts(const struct smtp_server *server);
 

@@ -1,15 +1,16 @@
 /* storage/maildir.h - local delivery into Maildir, exactly once, and the mailbox that POP3 reads.
  *
  * Exactly once without a sync per file, because the queue's log holds the message meanwhile:
- *   (1) maildir_batch_write() writes the batch's files to tmp/ under names made from the spool's uuid, the queue id
- *       and the unit, and makes them durable by one syncfs on a descriptor opened before the first write;
- *   (2) the caller makes DONE durable in the J log;
- *   (3) maildir_batch_publish() renames each into new/.
- * A delivery that failed unlinks its file. maildir_recover() at start publishes what lies in tmp/ under the
- * spool's uuid and no longer waits in the queue, and removes what still waits (it will be delivered again).
+ *   (1) maildir_batch_write() writes the batch's files to tmp/ under names made from the spool's
+ * uuid, the queue id and the unit, and makes them durable by one syncfs on a descriptor opened
+ * before the first write; (2) the caller makes DONE durable in the J log; (3)
+ * maildir_batch_publish() renames each into new/. A delivery that failed unlinks its file.
+ * maildir_recover() at start publishes what lies in tmp/ under the spool's uuid and no longer waits
+ * in the queue, and removes what still waits (it will be delivered again).
  *
- * Paths: one directory per account below the mail root; its name comes from the accounts table, never from an address.
- * Blocks: everything here runs as a worker job or at boot (core/file.h), never on a shard.
+ * Paths: one directory per account below the mail root; its name comes from the accounts table,
+ * never from an address. Blocks: everything here runs as a worker job or at boot (core/file.h),
+ * never on a shard.
  */
 #ifndef KILAT_STORAGE_MAILDIR_H
 #define KILAT_STORAGE_MAILDIR_H
@@ -19,41 +20,50 @@
 
 /* One file of a batch. All fields are the caller's and outlive the job. */
 struct maildir_item {
-    const char *directory;    /* of the account, relative to the mail root: "debianindonesia.test/penulis" */
+    const char
+        *directory; /* of the account, relative to the mail root: "debianindonesia.test/penulis" */
     uint8_t spool_uuid[16];
     uint64_t id;
     uint32_t unit;
     const struct iovec *pieces; /* the message as it is to be stored (Return-Path, head, body) */
     uint32_t piece_count;
-    int result;               /* of this item: 0 or -errno */
+    int result; /* of this item: 0 or -errno */
 };
 
-/* Step 1. Makes missing Maildirs (new, cur, tmp; 0700). Each item gets its `result`; when the common sync fails, all
- * items that were written fail with its error and their files are unlinked. 0 when at least one item is durable, or -errno when none is. */
+/* Step 1. Makes missing Maildirs (new, cur, tmp; 0700). Each item gets its `result`; when the
+ * common sync fails, all items that were written fail with its error and their files are unlinked.
+ * 0 when at least one item is durable, or -errno when none is. */
 int maildir_batch_write(int root_dir_fd, struct maildir_item *items, size_t count);
-/* Step 3, for the items whose result is 0; sets result again. A file that is gone from tmp/ and stands in new/ or cur/ was
- * published before: 0. Renames need no sync: recovery repeats them. */
+/* Step 3, for the items whose result is 0; sets result again. A file that is gone from tmp/ and
+ * stands in new/ or cur/ was published before: 0. Renames need no sync: recovery repeats them. */
 int maildir_batch_publish(int root_dir_fd, struct maildir_item *items, size_t count);
 
-/* `waiting` says whether the unit is still in the queue. Walks all accounts. Returns files published (>= 0) or -errno. */
+/* `waiting` says whether the unit is still in the queue. Walks all accounts. Returns files
+ * published (>= 0) or -errno. */
 typedef bool maildir_waiting_fn(void *context, uint64_t id, uint32_t unit);
-int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting, void *context);
+int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting,
+                    void *context);
 
-/* ---- the mailbox as POP3 sees it ---------------------------------------------------------------- */
+/* ---- the mailbox as POP3 sees it ----------------------------------------------------------------
+ */
 
 struct mailbox;
 struct mailbox_message {
     uint64_t size_bytes;
-    struct slice uid;  /* from the file name, without what a Maildir reader adds behind ":"; at most 70 octets, hashed when longer */
+    struct slice uid; /* from the file name, without what a Maildir reader adds behind ":"; at most
+                         70 octets, hashed when longer */
 };
-/* Locks `directory` (a file .kilat-lock inside, open-file-description lock; another session of ours or another process:
- * -EBUSY), scans new/ and cur/, sorted by time and name so that the order is stable. -ENOENT makes an empty Maildir. */
+/* Locks `directory` (a file .kilat-lock inside, open-file-description lock; another session of ours
+ * or another process: -EBUSY), scans new/ and cur/, sorted by time and name so that the order is
+ * stable. -ENOENT makes an empty Maildir. */
 int mailbox_open(int root_dir_fd, const char *directory, struct mailbox **ret_mailbox);
 uint32_t mailbox_count(const struct mailbox *mailbox);
 struct mailbox_message mailbox_message(const struct mailbox *mailbox, uint32_t index);
 /* Opens message `index` for reading (a job); the caller reads by ring_read and ring_close()s it. */
-int mailbox_open_message(struct mailbox *mailbox, uint32_t index, int *ret_fd, uint64_t *ret_size_bytes);
-/* Unlinks the marked ones and syncs the directories: 0 only when durable. A file already gone counts as deleted. */
+int mailbox_open_message(struct mailbox *mailbox, uint32_t index, int *ret_fd,
+                         uint64_t *ret_size_bytes);
+/* Unlinks the marked ones and syncs the directories: 0 only when durable. A file already gone
+ * counts as deleted. */
 int mailbox_delete(struct mailbox *mailbox, const uint8_t *deleted, uint32_t *ret_deleted_count);
 /* Releases the lock. Accepts NULL, clears the pointer. */
 void mailbox_close(struct mailbox **mailbox);

@@ -1,14 +1,16 @@
-/* storage/spool.h - one partition of the queue on disk: D log (envelopes and bodies) and J log (what became of them).
+/* storage/spool.h - one partition of the queue on disk: D log (envelopes and bodies) and J log
+ * (what became of them).
  *
- * A spool is a directory owned by exactly one shard. The formats, byte by byte, and the crash table are in
- * storage/README.md; the reasons in QUEUE: records in groups that start on 4 KiB, one write with RWF_DSYNC
- * per group into segments whose blocks were written before, one group in flight while the next gathers, no
- * timer. A 250 waits for spool_append's `done` and for nothing else.
+ * A spool is a directory owned by exactly one shard. The formats, byte by byte, and the crash table
+ * are in storage/README.md; the reasons in QUEUE: records in groups that start on 4 KiB, one write
+ * with RWF_DSYNC per group into segments whose blocks were written before, one group in flight
+ * while the next gathers, no timer. A 250 waits for spool_append's `done` and for nothing else.
  *
- * Opaque to this layer: the envelope (queue/envelope.h encodes it). Known here: how many units it has, since J
- * records name units (a recipient's index in the envelope).
+ * Opaque to this layer: the envelope (queue/envelope.h encodes it). Known here: how many units it
+ * has, since J records name units (a recipient's index in the envelope).
  *
- * Shard: owner, but for spool_recover(), which blocks and runs at boot or as a job before the owner starts.
+ * Shard: owner, but for spool_recover(), which blocks and runs at boot or as a job before the owner
+ * starts.
  */
 #ifndef KILAT_STORAGE_SPOOL_H
 #define KILAT_STORAGE_SPOOL_H
@@ -21,8 +23,8 @@ struct spool;
 #define SPOOL_UUID_BYTES 16
 #define SPOOL_ID_TEXT_SIZE 16 /* 13 base32 digits, a check character, the NUL */
 
-/* Message ids: spool number (10 bits) and counter (54 bits), never assigned twice (QUEUE I23). Shown to people in
- * Crockford base32 with a check character; parsing refuses a wrong one. */
+/* Message ids: spool number (10 bits) and counter (54 bits), never assigned twice (QUEUE I23).
+ * Shown to people in Crockford base32 with a check character; parsing refuses a wrong one. */
 void spool_id_format(uint64_t id, char text[SPOOL_ID_TEXT_SIZE]);
 bool spool_id_parse(struct slice text, uint64_t *ret_id);
 
@@ -33,26 +35,29 @@ struct spool_location {
     uint32_t record_bytes; /* header, envelope, head and body (MSG) or chunk list (COMMIT) */
 };
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------
+ */
 
 struct spool_config {
-    const char *path;         /* the spool's directory; made when missing (its parent must exist) */
-    uint32_t number;          /* 0..1023, the high bits of its ids */
-    uint64_t segment_bytes;   /* D: 1M..1G, a multiple of 1M; J segments are a quarter of it, at least 1M */
-    uint32_t spare_segments;  /* prewritten ahead of need: 1 or more */
-    uint64_t hot_bytes_max;   /* group memory kept for sending; beyond it bodies are read again */
-    uint64_t gather_bytes_max;/* groups not yet durable; beyond it spool_append_* answers -EAGAIN */
-    uint32_t journal_flush_ms;/* J is flushed lazily after this (20) or 64 KiB */
-    bool force_file_system;   /* accept tmpfs and others than ext4 and XFS */
-    bool buffered;            /* never try O_DIRECT (tests of the fallback) */
+    const char *path;       /* the spool's directory; made when missing (its parent must exist) */
+    uint32_t number;        /* 0..1023, the high bits of its ids */
+    uint64_t segment_bytes; /* D: 1M..1G, a multiple of 1M; J segments are a quarter of it, at least
+                               1M */
+    uint32_t spare_segments; /* prewritten ahead of need: 1 or more */
+    uint64_t hot_bytes_max;  /* group memory kept for sending; beyond it bodies are read again */
+    uint64_t
+        gather_bytes_max; /* groups not yet durable; beyond it spool_append_* answers -EAGAIN */
+    uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
+    bool force_file_system;    /* accept tmpfs and others than ext4 and XFS */
+    bool buffered;             /* never try O_DIRECT (tests of the fallback) */
 };
 
 /* State of one unit after replay. */
 enum spool_unit_state { SPOOL_UNIT_WAITING, SPOOL_UNIT_DONE };
 struct spool_unit {
-    uint8_t state;       /* enum spool_unit_state */
+    uint8_t state; /* enum spool_unit_state */
     uint8_t attempts;
-    uint32_t next_s;     /* wall clock; 0: now */
+    uint32_t next_s; /* wall clock; 0: now */
 };
 
 /* One unfinished message found by recovery. Borrowed for the call. */
@@ -63,18 +68,18 @@ struct spool_recovered_message {
     uint32_t head_bytes;
     uint64_t body_bytes;
     uint32_t arrival_s;
-    uint8_t flags;        /* enum spool_flags */
+    uint8_t flags; /* enum spool_flags */
     bool held;
     const struct spool_unit *units;
     uint32_t unit_count;
-    struct slice reason;  /* text of the newest DEFER */
+    struct slice reason; /* text of the newest DEFER */
 };
 
 enum spool_flags {
-    SPOOL_DOT_LINES = 1,  /* a line of head or body begins with ".": stuff it while sending */
+    SPOOL_DOT_LINES = 1, /* a line of head or body begins with ".": stuff it while sending */
     SPOOL_EIGHT_BIT = 2,
     SPOOL_NO_FINAL_CRLF = 4,
-    SPOOL_REPORT = 8,     /* a report of ours: never reported upon */
+    SPOOL_REPORT = 8, /* a report of ours: never reported upon */
 };
 
 struct spool_recovery; /* owned by the caller until spool_start() takes it */
@@ -82,13 +87,15 @@ struct spool_report {
     uint64_t messages, finished, bytes_scanned, groups, damaged_records, torn_groups;
     uint64_t microseconds;
 };
-/* Locks the directory, reads all segments, replays J, decides where the log ends (QUEUE I18), and calls `each` for
- * every message that is not finished, in order of id. Writes nothing but what a new spool needs and a first spare
- * segment. 0 or -errno, with one sentence in `error`: another process holds it (its pid), a foreign or newer
- * format, an unsupported file system (how to force it), permissions. Blocks. */
+/* Locks the directory, reads all segments, replays J, decides where the log ends (QUEUE I18), and
+ * calls `each` for every message that is not finished, in order of id. Writes nothing but what a
+ * new spool needs and a first spare segment. 0 or -errno, with one sentence in `error`: another
+ * process holds it (its pid), a foreign or newer format, an unsupported file system (how to force
+ * it), permissions. Blocks. */
 typedef int spool_recover_fn(void *context, const struct spool_recovered_message *message);
 int spool_recover(const struct spool_config *config, spool_recover_fn *each, void *context,
-                  struct spool_recovery **ret_recovery, struct spool_report *ret_report, struct buf *error);
+                  struct spool_recovery **ret_recovery, struct spool_report *ret_report,
+                  struct buf *error);
 void spool_recovery_destroy(struct spool_recovery **recovery); /* instead of spool_start() */
 
 /* Takes `*recovery` and is ready to append at once. 0 or -errno. Shard: becomes the owner. */
@@ -101,41 +108,48 @@ void spool_destroy(struct spool **spool);
 
 const uint8_t *spool_uuid(const struct spool *spool); /* SPOOL_UUID_BYTES */
 uint64_t spool_next_id(struct spool *spool);          /* a fresh message id */
-uint64_t spool_recovery_counter(const struct spool_recovery *recovery); /* first id it will give out, for tests */
+uint64_t spool_recovery_counter(
+    const struct spool_recovery *recovery); /* first id it will give out, for tests */
 
-/* ---- accepting -------------------------------------------------------------------------------- */
+/* ---- accepting --------------------------------------------------------------------------------
+ */
 
 struct spool_upload;
 struct spool_append;
-/* Runs in a later tick, in the order of the appends. result 0: durable (QUEUE I2, I3). Otherwise -errno: the message
- * may not be answered with 250; an ABORT was written (QUEUE I26). */
+/* Runs in a later tick, in the order of the appends. result 0: durable (QUEUE I2, I3). Otherwise
+ * -errno: the message may not be answered with 250; an ABORT was written (QUEUE I26). */
 typedef void spool_append_fn(struct spool_append *append);
 
-struct spool_append { /* embedded in the caller's transaction; the fields are filled in before the call */
-    uint64_t id;            /* of spool_next_id() */
-    struct slice envelope;  /* at most 512 KiB; longer is -E2BIG */
+struct spool_append { /* embedded in the caller's transaction; the fields are filled in before the
+                         call */
+    uint64_t id;      /* of spool_next_id() */
+    struct slice envelope; /* at most 512 KiB; longer is -E2BIG */
     uint32_t unit_count;
-    struct slice head;      /* our own header fields, in front of the body */
+    struct slice head;        /* our own header fields, in front of the body */
     const struct iovec *body; /* pieces, in order; copied within the call (the one copy) */
     uint32_t body_pieces;
-    struct spool_upload *upload; /* instead of `body`: a body that came in chunks; ended by this append */
-    uint8_t flags;          /* enum spool_flags */
-    uint32_t arrival_s;     /* wall clock */
+    struct spool_upload
+        *upload;        /* instead of `body`: a body that came in chunks; ended by this append */
+    uint8_t flags;      /* enum spool_flags */
+    uint32_t arrival_s; /* wall clock */
     spool_append_fn *done;
     int result;
     struct spool_location location; /* set before `done` */
     uint64_t body_bytes;            /* set by the call */
     struct list_node node;          /* private */
 };
-/* Copies everything within the call; the slices need not outlive it. 0: `done` follows. -EAGAIN: too much gathers
- * (wait with spool_await_room()), -ENOSPC, -E2BIG, -EIO (no segment can be written): nothing happened. */
+/* Copies everything within the call; the slices need not outlive it. 0: `done` follows. -EAGAIN:
+ * too much gathers (wait with spool_await_room()), -ENOSPC, -E2BIG, -EIO (no segment can be
+ * written): nothing happened. */
 int spool_append(struct spool *spool, struct spool_append *append);
 
-/* A body over 64 KiB: CHUNK records into the normal groups, without waiting for a sync; only COMMIT, written by
- * spool_append() with `upload` after all chunk writes have completed, makes the message exist (QUEUE I6). */
+/* A body over 64 KiB: CHUNK records into the normal groups, without waiting for a sync; only
+ * COMMIT, written by spool_append() with `upload` after all chunk writes have completed, makes the
+ * message exist (QUEUE I6). */
 int spool_upload_begin(struct spool *spool, uint64_t id, struct spool_upload **ret_upload);
 /* Copies within the call. 0, or -EAGAIN and the like as above. */
-int spool_upload_chunk(struct spool_upload *upload, const struct iovec *pieces, uint32_t piece_count);
+int spool_upload_chunk(struct spool_upload *upload, const struct iovec *pieces,
+                       uint32_t piece_count);
 uint64_t spool_upload_bytes(const struct spool_upload *upload);
 void spool_upload_abort(struct spool_upload **upload); /* accepts NULL */
 
@@ -147,9 +161,11 @@ struct spool_waiter {
 void spool_await_room(struct spool *spool, struct spool_waiter *waiter);
 void spool_cancel_wait(struct spool_waiter *waiter);
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------
+ */
 
-/* Reads one message: from group memory while it is hot, otherwise from disk, big ones window by window. */
+/* Reads one message: from group memory while it is hot, otherwise from disk, big ones window by
+ * window. */
 struct spool_reader;
 typedef void spool_reader_fn(void *context, int result);
 
@@ -160,38 +176,48 @@ struct spool_reader_info {
     uint64_t body_bytes;
     uint8_t flags;
     uint32_t arrival_s;
-    bool hot;              /* no disk read was needed */
+    bool hot; /* no disk read was needed */
 };
-/* `opened` runs in a later tick or, when hot, before the call returns: 0, or -EIO / -EBADMSG (checksum) after one re-read. */
+/* `opened` runs in a later tick or, when hot, before the call returns: 0, or -EIO / -EBADMSG
+ * (checksum) after one re-read. */
 int spool_reader_open(struct spool *spool, const struct spool_location *location,
                       spool_reader_fn *opened, void *context, struct spool_reader **ret_reader);
 const struct spool_reader_info *spool_reader_info(const struct spool_reader *reader);
-/* The next piece of the body (not the head). 1: `*ret_piece` is it, borrowed until the next call or close; 0 with an empty
- * piece: the end; -EINPROGRESS: `ready` follows, then call again; -EIO, -EBADMSG. */
-int spool_reader_next(struct spool_reader *reader, struct slice *ret_piece, spool_reader_fn *ready, void *context);
+/* The next piece of the body (not the head). 1: `*ret_piece` is it, borrowed until the next call or
+ * close; 0 with an empty piece: the end; -EINPROGRESS: `ready` follows, then call again; -EIO,
+ * -EBADMSG. */
+int spool_reader_next(struct spool_reader *reader, struct slice *ret_piece, spool_reader_fn *ready,
+                      void *context);
 /* Starts over with the first piece (another attempt of the same message). */
 void spool_reader_rewind(struct spool_reader *reader);
 /* Cancels what is in flight; its memory goes when the kernel has let go. Accepts NULL. */
 void spool_reader_close(struct spool_reader **reader);
 
-/* ---- what became of it (J) -------------------------------------------------------------------- */
+/* ---- what became of it (J) --------------------------------------------------------------------
+ */
 
-enum spool_note_kind { SPOOL_NOTE_DONE, SPOOL_NOTE_DEFER, SPOOL_NOTE_HOLD, SPOOL_NOTE_RELEASE, SPOOL_NOTE_ABORT };
+enum spool_note_kind {
+    SPOOL_NOTE_DONE,
+    SPOOL_NOTE_DEFER,
+    SPOOL_NOTE_HOLD,
+    SPOOL_NOTE_RELEASE,
+    SPOOL_NOTE_ABORT
+};
 enum spool_note_outcome { SPOOL_DELIVERED, SPOOL_BOUNCED, SPOOL_EXPIRED, SPOOL_REMOVED };
 
 struct spool_note;
 typedef void spool_note_fn(struct spool_note *note);
-/* Small and absolute (QUEUE I17). With `durable` NULL the caller forgets it at once; otherwise J is flushed soon and
- * `durable` runs in a later tick with `result`; the note is lent until then. */
+/* Small and absolute (QUEUE I17). With `durable` NULL the caller forgets it at once; otherwise J is
+ * flushed soon and `durable` runs in a later tick with `result`; the note is lent until then. */
 struct spool_note {
     enum spool_note_kind kind;
     uint64_t id;
     uint32_t unit_first, unit_count;
-    uint8_t outcome;       /* DONE: enum spool_note_outcome */
-    uint8_t status[3];     /* DONE, DEFER: enhanced code */
-    uint8_t attempts;      /* DEFER */
-    uint32_t next_s;       /* DEFER: wall clock */
-    struct slice text;     /* DEFER: the reason, at most 512 bytes are kept; borrowed for the call */
+    uint8_t outcome;   /* DONE: enum spool_note_outcome */
+    uint8_t status[3]; /* DONE, DEFER: enhanced code */
+    uint8_t attempts;  /* DEFER */
+    uint32_t next_s;   /* DEFER: wall clock */
+    struct slice text; /* DEFER: the reason, at most 512 bytes are kept; borrowed for the call */
     spool_note_fn *durable;
     int result;
     struct list_node node; /* private */
@@ -200,15 +226,16 @@ struct spool_note {
 int spool_note(struct spool *spool, struct spool_note *note);
 bool spool_journal_ok(const struct spool *spool);
 
-/* ---- watching --------------------------------------------------------------------------------- */
+/* ---- watching ---------------------------------------------------------------------------------
+ */
 
 struct spool_counters {
     uint64_t appended, append_failures, groups, group_bytes, journal_flushes, journal_bytes;
-    uint64_t body_copied_bytes;   /* by the one function that copies bodies */
-    uint64_t body_bytes;          /* of the messages appended: copies per byte = the ratio */
+    uint64_t body_copied_bytes; /* by the one function that copies bodies */
+    uint64_t body_bytes;        /* of the messages appended: copies per byte = the ratio */
     uint64_t reads_hot, reads_cold, damaged;
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
-    bool direct;                  /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
+    bool direct; /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
 };
 void spool_counters(const struct spool *spool, struct spool_counters *ret_counters);
 
