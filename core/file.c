@@ -71,8 +71,7 @@ static int open_beneath(int dir_fd, const char *name, int flags, uint32_t mode, 
     return 0;
 }
 
-/* ---- paths of the administrator ---------------------------------------------------------------
- */
+/* ---- paths of the administrator -------------------------------------------------------------- */
 
 int file_open_path(const char *path, uint32_t flags, uint32_t mode, int *ret_fd)
 {
@@ -107,8 +106,7 @@ int file_make_dir_path(const char *path, uint32_t mode)
     return S_ISDIR(info.st_mode) ? 0 : -ENOTDIR;
 }
 
-/* ---- names below a directory ------------------------------------------------------------------
- */
+/* ---- names below a directory ----------------------------------------------------------------- */
 
 int file_open(int dir_fd, const char *name, uint32_t flags, uint32_t mode, int *ret_fd)
 {
@@ -158,8 +156,7 @@ int file_remove_dir(int dir_fd, const char *name)
     return is_name(name) ? (int)RETRY(unlinkat(dir_fd, name, AT_REMOVEDIR)) : -EINVAL;
 }
 
-/* ---- content ----------------------------------------------------------------------------------
- */
+/* ---- content --------------------------------------------------------------------------------- */
 
 ssize_t file_read_some(int fd, void *to, size_t size, uint64_t offset)
 {
@@ -228,8 +225,7 @@ int file_sync_file_system(int fd)
     return syncfs(fd) < 0 ? -errno : 0;
 }
 
-/* ---- what is known about a file ----------------------------------------------------------------
- */
+/* ---- what is known about a file -------------------------------------------------------------- */
 
 static void info_of(const struct stat *from, struct file_info *ret_info)
 {

@@ -66,8 +66,7 @@ void log_set_time(struct log *log, uint64_t wall_ns)
         log->wall_ns = wall_ns;
 }
 
-/* ---- the ring of bytes ------------------------------------------------------------------------
- */
+/* ---- the ring of bytes ----------------------------------------------------------------------- */
 
 static bool ring_put(struct log *log, struct slice line)
 {
@@ -111,8 +110,7 @@ uint64_t log_dropped(const struct log *log)
     return atomic_load_explicit(&log->dropped, memory_order_relaxed);
 }
 
-/* ---- one line ---------------------------------------------------------------------------------
- */
+/* ---- one line -------------------------------------------------------------------------------- */
 
 static const char *const level_names[] = {"debug", "info", "notice", "warning", "error"};
 static const char hex_digits[] = "0123456789abcdef";

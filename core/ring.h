@@ -6,12 +6,14 @@
  * core/thread.h (threads).
  *
  * Shard:  a ring belongs to the thread that created it; every call is made there, unless it says
- * `any`. Ops:    a ring_op is embedded in its owner. While `in_flight` the kernel borrows the op
- * and all memory named in the call. `done` runs on the owning shard from ring_poll(), never inside
- * the call that started the op, with in_flight already false (unless `more`). From inside `done`
- * any call may be made, and the op may be started anew or its owner freed. Errors: calls that start
- * an op cannot fail (the submission queue is flushed when it is full); what goes wrong arrives as
- * `result`, a negative errno. The helpers that return int do their work at once.
+ *         `any`.
+ * Ops:    a ring_op is embedded in its owner. While `in_flight` the kernel borrows the op and all
+ *         memory named in the call. `done` runs on the owning shard from ring_poll(), never inside
+ *         the call that started the op, with in_flight already false (unless `more`). From inside
+ *         `done` any call may be made, and the op may be started anew or its owner freed.
+ * Errors: calls that start an op cannot fail (the submission queue is flushed when it is full);
+ *         what goes wrong arrives as `result`, a negative errno. The helpers that return int do
+ *         their work at once.
  */
 #ifndef KILAT_CORE_RING_H
 #define KILAT_CORE_RING_H
@@ -112,8 +114,7 @@ uint64_t ring_syscalls(const struct ring *ring);
  * Nothing when it is not in flight. */
 void ring_cancel(struct ring *ring, struct ring_op *op);
 
-/* ---- receive buffers --------------------------------------------------------------------------
- */
+/* ---- receive buffers ------------------------------------------------------------------------- */
 
 /* One provided buffer, filled by one receive. Reference-counted: with the last reference it goes
  * back to the kernel. Whoever keeps a slice of it keeps a reference. Shard: its ring's. */
@@ -129,8 +130,7 @@ void ring_buffer_unref(struct ring_buffer *buffer);
 uint32_t ring_buffers_free(const struct ring *ring);
 uint32_t ring_buffers_total(const struct ring *ring);
 
-/* ---- sockets ----------------------------------------------------------------------------------
- */
+/* ---- sockets --------------------------------------------------------------------------------- */
 
 /* At once; 0 and a descriptor, or -errno (-EADDRINUSE, -EACCES, -EMFILE). SO_REUSEPORT and
  * TCP_NODELAY are set on TCP, a unix path gets `mode`. Shard: boot or owner. */
@@ -163,8 +163,7 @@ void ring_send_vec(struct ring *ring, struct ring_op *op, int fd, const struct i
 /* Sends FIN: half close. Result 0 or -errno. */
 void ring_shutdown(struct ring *ring, struct ring_op *op, int fd);
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* Result: bytes read, short at the end of file. */
 void ring_read(struct ring *ring, struct ring_op *op, int fd, void *to, size_t size,
@@ -177,8 +176,7 @@ void ring_write(struct ring *ring, struct ring_op *op, int fd, struct slice byte
 /* fdatasync. Result 0 or -errno. */
 void ring_sync(struct ring *ring, struct ring_op *op, int fd);
 
-/* ---- jobs -------------------------------------------------------------------------------------
- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 /* Runs `job` on a worker; its return value is the result. Queued without limit: owners bound
  * themselves. */

@@ -37,7 +37,7 @@ static const struct setting *setting_find(const struct setting *table, const cha
     return NULL;
 }
 
-/* ---- values from text ---------------------------------------------------------------------- */
+/* ---- values from text ------------------------------------------------------------------------ */
 
 struct setting_suffix {
     const char *text;
@@ -277,8 +277,7 @@ static void setting_watch(cfg_t *cfg, const struct setting *table)
     }
 }
 
-/* ---- from libconfuse to the struct ------------------------------------------------------------
- */
+/* ---- from libconfuse to the struct ----------------------------------------------------------- */
 
 static char *setting_strdup(const char *text)
 {

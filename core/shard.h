@@ -67,9 +67,9 @@ void shard_stop(struct shard *shard);
 
 /* The life of a shard, for whoever drives it: the loop that thread_start_shard() is given, or the
  * simulation's scheduler (which has no loop, and no thread of its own for each shard):
- *     shard_begin()                makes the ring, runs start(); 0 or -errno (then only shard_end()
- * may follow) shard_tick() while !shard->stopping shard_end()                  runs stop() when
- * start() had succeeded, destroys the ring
+ *     shard_begin()  makes the ring, runs start(); 0 or -errno (then only shard_end() may follow)
+ *     shard_tick()   while !shard->stopping
+ *     shard_end()    runs stop() when start() had succeeded, destroys the ring
  */
 int shard_begin(struct shard *shard);
 void shard_end(struct shard *shard);

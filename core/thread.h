@@ -9,8 +9,7 @@
 struct shard;
 struct log;
 
-/* ---- shards -----------------------------------------------------------------------------------
- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 struct thread;
 /* Runs `run(shard)` on a thread of its own, pinned to the `cpu`th of the CPUs this process may use
@@ -24,8 +23,7 @@ void thread_join(struct thread **thread);
 /* CPUs this process may use. */
 uint32_t thread_cpu_count(void);
 
-/* ---- workers ----------------------------------------------------------------------------------
- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 struct worker_pool;
 /* `file_threads` and `hash_threads` > 0. Shard: boot; outlives the rings that name it. 0 or -errno.
@@ -34,8 +32,7 @@ int worker_pool_create(uint32_t file_threads, uint32_t hash_threads, struct work
 /* Finishes what is queued, then ends the threads. */
 void worker_pool_destroy(struct worker_pool **pool);
 
-/* ---- the log's writer -------------------------------------------------------------------------
- */
+/* ---- the log's writer ------------------------------------------------------------------------ */
 
 /* Writes what the shards' logs have gathered to `fd` (which may block); wakes every `interval` or
  * when half of a log is full. In simulation lines go to the world's trace. `logs` is borrowed until

@@ -5,8 +5,7 @@
 
 #include "core/netaddr.h"
 
-/* ---- checks of texts ---------------------------------------------------------------------------
- */
+/* ---- checks of texts ------------------------------------------------------------------------- */
 
 static const char *check_listener(const char *text)
 {
@@ -89,8 +88,7 @@ static const char *check_socket(const char *text)
                : "an absolute path of at most 107 octets";
 }
 
-/* ---- the table ---------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 #define FIELD(field) .name = #field, .offset = offsetof(struct settings, field)
 /* In the file a duration carries its unit in its value, so its name goes without. */
@@ -157,6 +155,12 @@ static const struct setting rows[] = {
             "not built in yet."},
     {FIELD(relay_networks),                                                                    .kind = SETTING_LIST, .check = check_network, .reload = true,
      .doc = "Networks whose clients may send to any domain; none by default."},
+    {FIELD(relay_domains),
+     .kind = SETTING_LIST,
+     .check = check_domain,
+     .reload = true,
+     .doc = "Domains whose mail is taken from anyone and handed on, by a route or a better MX: what "
+            "a mail gateway is; none by default."},
     {FIELD(bare_newline),                                                                                      .kind = SETTING_CHOICE, .choices = bare_newline_choices, .reload = true,
      .doc = "A bare CR or LF in a message: refuse it after its true end, or make it CRLF. Never an "
             "end of data (RFC 5321 4.1.1.4)."},
@@ -280,8 +284,7 @@ const struct setting *settings_table(void)
     return rows;
 }
 
-/* ---- what no single row can see -----------------------------------------------------------------
- */
+/* ---- what no single row can see -------------------------------------------------------------- */
 
 static bool listens_twice(const struct setting_list *a, const struct setting_list *b,
                           struct buf *error)

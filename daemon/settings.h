@@ -34,6 +34,7 @@ struct settings {
     struct setting_list smtp_listen;
     struct setting_list pop3_listen;
     struct setting_list relay_networks;
+    struct setting_list relay_domains;
     uint64_t bare_newline; /* choice: reject, normalize */
     uint64_t message_bytes_max;
     uint64_t recipients_max;

@@ -18,8 +18,7 @@
 static const char users_dummy_hash[] = "$y$j9T$Gb7o3xI1hD6i4MpJUmuRlSCMILeI7vuqHF9JNQRBkK3$"
                                        "Yb5H4N2YFODo7udDEPUP7sLF3WF4IVIOab22KRudXK3";
 
-/* ---- parsing ------------------------------------------------------------------------------------
- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static bool users_label_is_safe(struct slice label)
 {
@@ -217,8 +216,7 @@ const struct users_account *users_table_find(const struct users_table *table, st
     return node == NULL ? NULL : CONTAINER_OF(node, struct users_account, node);
 }
 
-/* ---- passwords ----------------------------------------------------------------------------------
- */
+/* ---- passwords ------------------------------------------------------------------------------- */
 
 /* The lengths are no secret: both are of one scheme. */
 static bool users_same_text(const char *a, const char *b)
@@ -253,8 +251,7 @@ bool users_password_matches(const char *hash_or_null, struct slice password)
     return matches && hash_or_null != NULL;
 }
 
-/* ---- changing -----------------------------------------------------------------------------------
- */
+/* ---- changing -------------------------------------------------------------------------------- */
 
 static int users_make_hash(struct slice password, struct buf *out, struct buf *error)
 {

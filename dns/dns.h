@@ -62,8 +62,7 @@ int dns_create(struct shard *shard, const struct dns_config *config, struct dns 
 void dns_stop(struct dns *dns, void (*stopped)(void *context), void *context);
 void dns_destroy(struct dns **dns);
 
-/* ---- one question ------------------------------------------------------------------------------
- */
+/* ---- one question ---------------------------------------------------------------------------- */
 
 struct dns_query;
 typedef void dns_done_fn(struct dns_query *query, const struct dns_answer *answer);

@@ -79,8 +79,7 @@ void queue_configure(struct queue *queue, const struct queue_config *config);
 void queue_stop(struct queue *queue, void (*stopped)(void *context), void *context);
 void queue_destroy(struct queue **queue);
 
-/* ---- accepting --------------------------------------------------------------------------------
- */
+/* ---- accepting ------------------------------------------------------------------------------- */
 
 struct queue_submission;
 typedef void queue_submitted_fn(struct queue_submission *submission);
@@ -112,8 +111,7 @@ int queue_submit(struct queue *queue, struct queue_submission *submission);
 /* 0, -ENOSPC or -EAGAIN: would a message be accepted now? For MAIL. */
 int queue_admits(const struct queue *queue);
 
-/* ---- where it goes ----------------------------------------------------------------------------
- */
+/* ---- where it goes --------------------------------------------------------------------------- */
 
 /* `site` names the MX set (the owner's own text, at most 255 octets); valid for `ttl_ms`, then
  * resolve is asked again before the next attempt. */
@@ -122,8 +120,7 @@ void queue_resolved(struct queue *queue, uint32_t destination, struct slice site
 void queue_unresolved(struct queue *queue, uint32_t destination, enum queue_outcome outcome,
                       const uint8_t status[3], struct slice text);
 
-/* ---- sessions ---------------------------------------------------------------------------------
- */
+/* ---- sessions -------------------------------------------------------------------------------- */
 
 struct slice queue_slot_site(const struct queue_slot *slot);
 void queue_slot_set_user(struct queue_slot *slot, void *user);
@@ -142,8 +139,7 @@ void queue_slot_succeeded(struct queue_slot *slot);
 /* The next local message with all its local units, or NULL. */
 struct queue_attempt *queue_take_local(struct queue *queue);
 
-/* ---- an attempt -------------------------------------------------------------------------------
- */
+/* ---- an attempt ------------------------------------------------------------------------------ */
 
 typedef void queue_loaded_fn(struct queue_attempt *attempt, void *context, int result);
 /* Brings envelope and body within reach: runs before the call returns when hot. On failure the
@@ -168,8 +164,7 @@ typedef void queue_finished_fn(void *context, int result);
  * `durable`: before it runs). */
 void queue_attempt_finish(struct queue_attempt *attempt, queue_finished_fn *durable, void *context);
 
-/* ---- reports ----------------------------------------------------------------------------------
- */
+/* ---- reports --------------------------------------------------------------------------------- */
 
 struct queue_report_unit {
     uint32_t unit;

@@ -44,8 +44,7 @@ typedef bool maildir_waiting_fn(void *context, uint64_t id, uint32_t unit);
 int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting,
                     void *context);
 
-/* ---- the mailbox as POP3 sees it ----------------------------------------------------------------
- */
+/* ---- the mailbox as POP3 sees it ------------------------------------------------------------- */
 
 struct mailbox;
 struct mailbox_message {

@@ -1,0 +1,223 @@
+/* daemon/kilatd_private.h - the inside of a server, for the files of daemon/ alone.
+ *
+ * struct kilatd is the server, struct node is what of it lives on one shard. A node owns its spool, queue, resolver and
+ * sessions; what all nodes share is immutable and reference-counted (a generation of settings, a table of
+ * accounts) and replaced by messages between shards.
+ */
+#ifndef KILAT_DAEMON_KILATD_PRIVATE_H
+#define KILAT_DAEMON_KILATD_PRIVATE_H
+
+#include "core/shard.h"
+#include "core/thread.h"
+#include "daemon/kilatd.h"
+#include "daemon/users_file.h"
+#include "dns/dns.h"
+#include "proto/smtp_client.h"
+#include "proto/smtp_server.h"
+#include "queue/queue.h"
+#include <stdatomic.h>
+
+#define KILATD_SHARDS_MAX 64
+#define KILATD_LISTENERS_MAX 32
+
+/* ---- what all shards read and none writes ---------------------------------------------------- */
+
+/* One reading of kilat.conf and all that is worked out from it once. */
+struct generation {
+    atomic_uint references;
+    struct settings settings;
+    struct smtp_server_config smtp_server;
+    struct smtp_client_config smtp_client;
+    struct netaddr_network *relay_networks;
+    size_t relay_network_count;
+    struct netaddr outgoing_source; /* size 0: none */
+};
+/* Takes `settings` (zeroed on success). 0 or -ENOMEM. */
+int generation_create(struct settings *settings, struct generation **ret_generation);
+struct generation *generation_ref(struct generation *generation);
+void generation_unref(struct generation **generation);
+void generation_queue_config(const struct generation *generation, struct queue_config *config);
+bool generation_is_local(const struct generation *generation, struct slice domain);
+/* NULL when the domain goes by its MX. */
+const struct settings_route *generation_route(const struct generation *generation, struct slice domain);
+
+/* A table of accounts in use; `table` NULL: none could be read yet (answers are 451). */
+struct accounts {
+    atomic_uint references;
+    struct users_table *table;
+};
+int accounts_create(struct users_table *table_or_null, struct accounts **ret_accounts);
+struct accounts *accounts_ref(struct accounts *accounts);
+void accounts_unref(struct accounts **accounts);
+
+/* ---- one shard's part ------------------------------------------------------------------------ */
+
+struct node;
+struct outbound;
+struct local;
+struct control;
+
+enum listener_kind { LISTENER_SMTP, LISTENER_POP3, LISTENER_CONTROL };
+struct listener {
+    struct node *node;
+    enum listener_kind kind;
+    int fd; /* owned */
+    struct ring_op accept;
+    struct timer again; /* after -EMFILE and the like: pause, never spin */
+    bool closing;
+};
+
+struct node {
+    struct kilatd *kilatd;
+    struct shard *shard;
+    struct generation *generation; /* current; sessions keep a reference to their own */
+    struct accounts *accounts;
+    struct spool *spool;
+    struct queue *queue;
+    struct dns *dns;
+    struct outbound *outbound;
+    struct local *local;
+    struct control *control; /* on shard 0 */
+    struct listener listeners[KILATD_LISTENERS_MAX];
+    uint32_t listener_count;
+
+    struct list_node sessions;  /* SMTP and POP3 */
+    struct list_node holding;   /* SMTP sessions that hold receive buffers for a body, oldest first */
+    struct list_node starving;  /* SMTP sessions that are not read while buffers are scarce */
+    struct hash_table peers;    /* sessions per address */
+    struct hash_key peers_key;
+    uint32_t session_count;
+    uint64_t held_bytes;        /* receive buffers and copies held by bodies */
+    struct timer relief;        /* looks whether starving sessions can be read again */
+
+    struct {
+        uint64_t smtp_sessions, pop3_sessions, refused_sessions;
+        uint64_t messages_accepted, messages_refused, recipients_refused;
+        uint64_t bodies_compacted, bodies_logged_early, sessions_not_read;
+        uint64_t compacted_bytes;
+        uint64_t reports, local_delivered, pop3_logins, pop3_login_failures;
+    } counters;
+
+    bool draining; /* no new sessions, no new attempts */
+    bool stopping;
+    uint32_t parts_running; /* of the orderly end: queue, spool, resolver */
+    struct timer patience;
+};
+
+struct kilatd {
+    char *config_path;
+    struct slice config_text; /* instead of a path; owned */
+    struct generation *generation; /* as read at creation, and by the last reload */
+    struct accounts *accounts;
+    struct dns_config dns_config;
+    uint32_t shard_count;
+    struct worker_pool *workers;
+    struct log *boot_log;
+    struct log *logs[KILATD_SHARDS_MAX];
+    struct log_writer *log_writer;
+    int log_fd;
+    int mail_root_fd;
+    int listen_fds[KILATD_SHARDS_MAX][KILATD_LISTENERS_MAX];
+    enum listener_kind listen_kinds[KILATD_LISTENERS_MAX];
+    uint32_t listen_count;
+    struct shard_group *shards;
+    struct node nodes[KILATD_SHARDS_MAX];
+    uint64_t patience_ms;
+    uint64_t started_wall_ns;
+    struct buf *start_error; /* during kilatd_start() */
+    atomic_uint started_nodes;
+};
+
+/* ---- between the files ----------------------------------------------------------------------- */
+
+/* boot.c. Shard: boot. 0 or -errno with a sentence. */
+int boot_listen(struct kilatd *kilatd, struct buf *error);
+int boot_become_user(struct kilatd *kilatd, struct buf *error);
+int boot_directories(struct kilatd *kilatd, bool check_only, struct buf *error);
+void boot_close_listeners(struct kilatd *kilatd);
+
+/* node.c: start and end of one shard's part. Shard: owner. */
+int node_start(struct shard *shard, void *kilatd);
+void node_stop(struct shard *shard, void *kilatd);
+void node_begin_stop(struct node *node);
+/* One part of the orderly end is done; with the last one the shard stops. */
+void node_part_ended(void *node);
+/* A session or attempt has ended: is the node empty now? */
+void node_check_empty(struct node *node);
+
+/* listener.c */
+void listener_open(struct listener *listener, struct node *node, enum listener_kind kind, int fd);
+void listener_close(struct listener *listener);
+/* Counts a session of `peer`; false: too many, and nothing was counted. */
+bool sessions_admit(struct node *node, const struct netaddr *peer);
+void sessions_forget(struct node *node, const struct netaddr *peer);
+
+/* Every accepted session begins with this, so that the node can end them all. */
+struct session {
+    struct list_node node; /* of node->sessions */
+    void (*end)(struct session *session); /* orderly: 421 or nothing, then close */
+    void (*cut)(struct session *session); /* at once */
+};
+
+/* inbound.c, pop3.c, control.c: take `fd`. */
+void inbound_accept(struct node *node, int fd, const struct netaddr *peer);
+void pop3_accept(struct node *node, int fd, const struct netaddr *peer);
+void control_accept(struct node *node, int fd);
+/* Buffers or memory are scarce: make bodies give way, in the order of DESIGN 4. */
+void inbound_relieve(struct node *node);
+
+/* policy.c: may this recipient be taken from this client? 250 or a refusal; `*ret_directory` (borrowed from the accounts, or
+ * static) is the mailbox of a local one. */
+struct smtp_reply policy_recipient(struct node *node, const struct generation *generation,
+                                   const struct netaddr *client, const struct smtp_address *address);
+/* The mailbox of a local address, "domain/name", written to `directory`; false: there is none (any more). -1 as
+ * `*ret_temporary`... true: the accounts cannot be read just now. */
+bool policy_mailbox(struct node *node, struct slice address, char *directory, size_t size_bytes,
+                    bool *ret_temporary);
+
+/* outbound.c: the queue's transport to other hosts. */
+int outbound_create(struct node *node, struct outbound **ret_outbound);
+void outbound_destroy(struct outbound **outbound);
+void outbound_resolve(struct outbound *outbound, uint32_t destination, struct slice name);
+void outbound_connect(struct outbound *outbound, struct queue_slot *slot);
+void outbound_more(struct outbound *outbound, struct queue_slot *slot);
+void outbound_recall(struct outbound *outbound, struct queue_slot *slot);
+/* Idle sessions say QUIT, and with `cut` all end at once. */
+void outbound_end(struct outbound *outbound, bool cut);
+uint32_t outbound_sessions(const struct outbound *outbound);
+/* Is this address one of ours (a listener of SMTP)? For MX that lead back here. */
+bool outbound_is_self(void *node, struct slice host_name, const struct netaddr *address);
+
+/* local.c: the queue's transport to mailboxes. */
+int local_create(struct node *node, struct local **ret_local);
+void local_destroy(struct local **local);
+void local_ready(struct local *local);
+bool local_busy(const struct local *local);
+
+/* bounce.c */
+void bounce_report(struct node *node, struct queue_report *report);
+
+/* users.c: log-ins, and the accounts file as it changes. */
+typedef void users_checked_fn(void *context, bool matches, bool temporary, const char *directory);
+struct users_check;
+/* Hashes on a worker; `password` is copied and wiped. `*ret_check` may be cancelled (the callback does not run). 0 or -ENOMEM. */
+int users_check(struct node *node, struct slice name, struct slice password, users_checked_fn *checked,
+                void *context, struct users_check **ret_check);
+void users_check_cancel(struct users_check *check);
+/* On shard 0: looks at the file every few seconds and reads it when it has changed. */
+int users_watch_start(struct node *node);
+void users_watch_stop(struct node *node);
+
+/* control.c, on shard 0. */
+int control_create(struct node *node, struct control **ret_control);
+void control_destroy(struct control **control);
+void control_end(struct control *control);
+bool control_busy(const struct control *control);
+/* control_commands.c: runs one command on `node` and appends its part of the answer. Non-zero: exit status. */
+struct control_call;
+
+/* reload.c: shard 0 reads the file on a worker and hands the new generation round. */
+typedef void reload_done_fn(void *context, int result, struct slice text);
+void reload_begin(struct node *node, reload_done_fn *done, void *context);
+
+#endif
