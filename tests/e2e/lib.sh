@@ -4,6 +4,8 @@
 KILAT_TOP=${KILAT_TOP:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 # shellcheck source=tests/lib/names.sh
 . "$KILAT_TOP/tests/lib/names.sh"
+# shellcheck source=tests/lib/kilat.sh
+. "$KILAT_TOP/tests/lib/kilat.sh"
 # shellcheck source=tests/lib/postfix.sh
 . "$KILAT_TOP/tests/lib/postfix.sh"
 

@@ -1,0 +1,108 @@
+# tests/lib/kilat.sh - servers of ours for tests and the demo: configured, started, killed, asked.
+#
+# Each lives in $STATE/NAME: kilat.conf, users, spool/, mail/, control. Started as root it becomes user 63020, so
+# what it writes belongs to that user from the beginning. Sourced, never run.
+# shellcheck shell=bash
+
+# shellcheck source=tests/lib/state.sh
+. "$(dirname "${BASH_SOURCE[0]}")/state.sh"
+
+KILAT_UID=63020
+KILAT_BUILD=$KILAT_TOP/build/${KILAT_PRESET:-release}
+declare -A KILAT_STARTS=()
+
+# Writes the settings of `name`: what all our test servers share, then those on standard input.
+kilat_configure() {
+    local name=$1 home=$STATE/$1
+    mkdir -p "$home"/{spool,mail}
+    chmod 0711 "$home"
+    {
+        cat <<END
+user = "$KILAT_UID"
+spool_directory = "$home/spool"
+mail_directory = "$home/mail"
+users_file = "$home/users"
+control_socket = "$home/control"
+# Small segments start faster; a busy server keeps the defaults.
+segment_bytes = 16M
+spare_segments = 1
+shards = 1
+END
+        cat
+    } >"$home/kilat.conf"
+    : >>"$home/users"
+    kilat_own "$name"
+}
+
+# Gives what lies in the home of `name` to the user the server becomes.
+kilat_own() {
+    [ "$(id -u)" != 0 ] || chown -R "$KILAT_UID:$KILAT_UID" "$STATE/$1"
+}
+
+# Adds the account `address` with `password` to the accounts of `name`.
+kilat_user() {
+    local name=$1 address=$2 password=$3
+    printf '%s\n' "$password" | "$KILAT_BUILD/kilatctl" user add --file "$STATE/$name/users" "$address"
+    kilat_own "$name"
+}
+
+kilat_ready_lines() {
+    grep -c 'event=kilatd\.ready' "$STATE/log/$1.log" 2>/dev/null || true
+}
+
+kilat_is_ready() {
+    [ "$(kilat_ready_lines "$1")" -ge "${KILAT_STARTS[$1]}" ]
+}
+
+# Ready, or not going to be: in both cases there is nothing to wait for.
+kilat_decided() {
+    kilat_is_ready "$1" || ! process_alive "$1"
+}
+
+# Starts `name` and waits until it says that it accepts.
+kilat_start() {
+    local name=$1
+    KILAT_STARTS[$name]=$(($(kilat_ready_lines "$name") + 1))
+    process_start "$name" "$KILAT_BUILD/kilatd" --config "$STATE/$name/kilat.conf"
+    wait_until "${KILAT_START_S:-30}" "kilatd $name to be ready" kilat_decided "$name"
+    kilat_is_ready "$name" || {
+        report_say "kilatd $name did not start: $(tail -n 1 "$STATE/log/$name.log")"
+        return 1
+    }
+}
+
+kilat_stop() {
+    process_stop "$1"
+}
+
+# As a power cut of the process: kill -9.
+kilat_kill() {
+    process_kill "$1"
+}
+
+# Asks `name` by its control socket.
+kilat_ctl() {
+    local name=$1
+    shift
+    "$KILAT_BUILD/kilatctl" --socket "$STATE/$name/control" "$@"
+}
+
+# --- POP3, by curl ------------------------------------------------------------------------------------------------
+
+# pop3 ADDRESS PORT USER PASSWORD [COMMAND [MESSAGE]]: LIST without a command.
+pop3() {
+    local address=$1 port=$2 user=$3 password=$4 command=${5:-} message=${6:-}
+    curl --silent --show-error --max-time 20 --user "$user:$password" ${command:+--request "$command"} \
+        "pop3://$address:$port/$message"
+}
+
+# How many messages lie in the mailbox.
+pop3_count() {
+    pop3 "$@" | grep -c '^[0-9]' || true
+}
+
+pop3_holds() { # count ADDRESS PORT USER PASSWORD
+    local wanted=$1
+    shift
+    [ "$(pop3_count "$@")" -ge "$wanted" ]
+}
