@@ -2,15 +2,17 @@
  *
  * Exactly once without a sync per file, because the queue's log holds the message meanwhile:
  *   (1) maildir_batch_write() writes the batch's files to tmp/ under names made from the spool's
- * uuid, the queue id and the unit, and makes them durable by one syncfs on a descriptor opened
- * before the first write; (2) the caller makes DONE durable in the J log; (3)
- * maildir_batch_publish() renames each into new/. A delivery that failed unlinks its file.
- * maildir_recover() at start publishes what lies in tmp/ under the spool's uuid and no longer waits
- * in the queue, and removes what still waits (it will be delivered again).
+ *       uuid, the queue id and the unit, and makes them durable by one syncfs on a descriptor
+ *       opened before the first write;
+ *   (2) the caller makes DONE durable in the J log;
+ *   (3) maildir_batch_publish() renames each into new/.
+ * A delivery that failed unlinks its file. maildir_recover() at start publishes what lies in tmp/
+ * under the spool's uuid and no longer waits in the queue, and removes what still waits (it will be
+ * delivered again).
  *
- * Paths: one directory per account below the mail root; its name comes from the accounts table,
- * never from an address. Blocks: everything here runs as a worker job or at boot (core/file.h),
- * never on a shard.
+ * Paths:  one directory per account below the mail root, "user" or "domain/user"; its name comes
+ *         from the accounts table, never from an address. The mail root is one file system.
+ * Blocks: everything here runs as a worker job or at boot (core/file.h), never on a shard.
  */
 #ifndef KILAT_STORAGE_MAILDIR_H
 #define KILAT_STORAGE_MAILDIR_H
@@ -20,8 +22,7 @@
 
 /* One file of a batch. All fields are the caller's and outlive the job. */
 struct maildir_item {
-    const char
-        *directory; /* of the account, relative to the mail root: "debianindonesia.test/penulis" */
+    const char *directory; /* of the account, below the mail root: "debianindonesia.test/penulis" */
     uint8_t spool_uuid[16];
     uint64_t id;
     uint32_t unit;
@@ -37,9 +38,13 @@ int maildir_batch_write(int root_dir_fd, struct maildir_item *items, size_t coun
 /* Step 3, for the items whose result is 0; sets result again. A file that is gone from tmp/ and
  * stands in new/ or cur/ was published before: 0. Renames need no sync: recovery repeats them. */
 int maildir_batch_publish(int root_dir_fd, struct maildir_item *items, size_t count);
+/* Instead of step 3, when DONE could not be made durable or the delivery failed for good: before
+ * another outcome is recorded. A file already gone is 0. Returns the first error, and each item's in
+ * `result`. */
+int maildir_batch_unlink(int root_dir_fd, struct maildir_item *items, size_t count);
 
-/* `waiting` says whether the unit is still in the queue. Walks all accounts. Returns files
- * published (>= 0) or -errno. */
+/* `waiting` says whether the unit is still in the queue. Walks all accounts, also those behind one
+ * that fails. Returns files published (>= 0), or the first -errno. */
 typedef bool maildir_waiting_fn(void *context, uint64_t id, uint32_t unit);
 int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting,
                     void *context);
@@ -61,8 +66,12 @@ struct mailbox_message mailbox_message(const struct mailbox *mailbox, uint32_t i
 /* Opens message `index` for reading (a job); the caller reads by ring_read and ring_close()s it. */
 int mailbox_open_message(struct mailbox *mailbox, uint32_t index, int *ret_fd,
                          uint64_t *ret_size_bytes);
-/* Unlinks the marked ones and syncs the directories: 0 only when durable. A file already gone
- * counts as deleted. */
+/* What lies in new/ and cur/ but is no regular file, or is more than a mailbox may hold: neither
+ * shown nor followed. For the log. */
+uint32_t mailbox_skipped_count(const struct mailbox *mailbox);
+/* Unlinks the marked ones and syncs the directories: 0 only when durable. `deleted` has one bit a
+ * message: bit `index % 8` of byte `index / 8`. A file already gone counts as deleted; after a
+ * failure the others are unlinked all the same. */
 int mailbox_delete(struct mailbox *mailbox, const uint8_t *deleted, uint32_t *ret_deleted_count);
 /* Releases the lock. Accepts NULL, clears the pointer. */
 void mailbox_close(struct mailbox **mailbox);
