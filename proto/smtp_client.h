@@ -16,9 +16,11 @@
  * of the body settles the recipients when it refuses, and ends the session. A reply that cannot be
  * one to anything we have sent (it was in the same input as what made us write the command) is one
  * in excess. RSET goes out only before the next MAIL, and only when the transaction before it
- * stopped midway. Callbacks: they run inside the calls below, ready never inside another callback;
- * smtp_client_begin(), _quit(), _body_sent(), _body_failed() and _destroy() may be called from
- * them.
+ * stopped midway.
+ *
+ * Callbacks: they run inside the calls below, ready never inside another callback.
+ * smtp_client_begin() and _quit() may be called from ready, _body_sent() and _body_failed() from
+ * body, smtp_client_destroy() from any of them.
  */
 #ifndef KILAT_PROTO_SMTP_CLIENT_H
 #define KILAT_PROTO_SMTP_CLIENT_H
@@ -32,9 +34,9 @@ enum smtp_outcome { SMTP_DELIVERED, SMTP_LATER, SMTP_NEVER };
 /* What the other side said, made printable: at most 10 lines joined by spaces, 512 octets, controls
  * as "?". */
 struct smtp_remote_reply {
-    uint16_t code;     /* 0: no reply (lost connection, time-out), or it was we who refused */
-    uint8_t status[3]; /* enhanced; {0} when absent or of another class than the code; ours when
-                          code is 0 */
+    uint16_t code; /* 0: no reply (lost connection, time-out), or it was we who refused */
+    uint8_t
+        status[3]; /* enhanced; {0} when absent or of another class than the code; ours with 0 */
     struct slice
         text; /* with code and status, "550 5.1.1 no such user"; or what happened instead */
 };
