@@ -34,11 +34,9 @@ enum smtp_outcome { SMTP_DELIVERED, SMTP_LATER, SMTP_NEVER };
 /* What the other side said, made printable: at most 10 lines joined by spaces, 512 octets, controls
  * as "?". */
 struct smtp_remote_reply {
-    uint16_t code; /* 0: no reply (lost connection, time-out), or it was we who refused */
-    uint8_t
-        status[3]; /* enhanced; {0} when absent or of another class than the code; ours with 0 */
-    struct slice
-        text; /* with code and status, "550 5.1.1 no such user"; or what happened instead */
+    uint16_t code;     /* 0: no reply (connection lost, time up), or it was we who refused */
+    uint8_t status[3]; /* enhanced; {0}: absent, or of another class than the code; ours with 0 */
+    struct slice text; /* with code and status: "550 5.1.1 no such user"; or what happened */
 };
 
 struct smtp_transaction {
