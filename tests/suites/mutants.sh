@@ -75,8 +75,8 @@ run_copy() {
 # Replaces the one place where `search` stands in `file` of the copy; fails when there is none or several.
 change() {
     local file=$1 search replacement content rest
-    search=$(printf '%b' "${2//\\\"/\"}")
-    replacement=$(printf '%b' "${3//\\\"/\"}")
+    search=$(printf '%b' "$2")
+    replacement=$(printf '%b' "$3")
     content=$(<"$TREE/$file")
     rest=${content#*"$search"}
     [ "$rest" != "$content" ] || { echo "$file does not have: $search" && return 1; }
