@@ -55,5 +55,7 @@ bool smtp_path_parse(struct slice input, bool null_allowed, bool postmaster_allo
 bool smtp_address_parse(struct slice input, struct smtp_address *ret_address);
 /* LDH labels, 1..63 octets each, at most 255, no address literal. */
 bool smtp_domain_is_valid(struct slice domain);
+/* "[192.0.2.1]" or "[IPv6:2001:db8::1]", brackets included (RFC 5321 4.1.3). */
+bool smtp_literal_is_valid(struct slice literal);
 
 #endif

@@ -148,9 +148,7 @@ static void client_end_ourselves(struct smtp_client *client, uint8_t subject, ui
                                  const char *what, const char *why)
 {
     char text[SMTP_REPLY_TEXT_MAX];
-    struct smtp_remote_reply reply = {
-        .status = {4, subject, detail}
-    };
+    struct smtp_remote_reply reply = {.status = {4, subject, detail}};
 
     (void)snprintf(text, sizeof(text), "%s while %s%s%s", what, client_occupation(client),
                    why == NULL ? "" : ": ", why == NULL ? "" : why);
