@@ -117,8 +117,8 @@ static const struct smtp_client_config config = {
 
 static const struct slice people[] = {
     {(const uint8_t *)"fadli@kawan.test", 16},
-    {(const uint8_t *)"sari@kawan.test",  15},
-    {(const uint8_t *)"budi@kawan.test",  15},
+    {(const uint8_t *)"sari@kawan.test", 15},
+    {(const uint8_t *)"budi@kawan.test", 15},
 };
 
 static struct smtp_transaction letter(uint32_t recipients)
@@ -179,29 +179,31 @@ struct opening_row {
 };
 
 static const struct opening_row openings[] = {
-    {"plain",                 "220 hi\r\n",           EHLO_ALL,          NULL,            "ready",                           "EHLO debianindonesia.test|"                          },
-    {"greeting of two lines", "220-hi\r\n220 ho\r\n", EHLO_NONE,         NULL,            "ready",
-     "EHLO debianindonesia.test|"                                                                                                                                                  },
-    {"no service",            "554 go away\r\n",      NULL,              NULL,            "ended site-failed (554 go away)", ""                                                    },
-    {"not now",               "450 later\r\n",        NULL,              NULL,            "ended site-failed (450 later)",   ""                                                    },
-    {"closing",               "421 later\r\n",        NULL,              NULL,            "ended site-failed (421 later)",   ""                                                    },
-    {"354 is no greeting",    "354 go\r\n",           NULL,              NULL,
+    {"plain", "220 hi\r\n", EHLO_ALL, NULL, "ready", "EHLO debianindonesia.test|"},
+    {"greeting of two lines", "220-hi\r\n220 ho\r\n", EHLO_NONE, NULL, "ready",
+     "EHLO debianindonesia.test|"},
+    {"no service", "554 go away\r\n", NULL, NULL, "ended site-failed (554 go away)", ""},
+    {"not now", "450 later\r\n", NULL, NULL, "ended site-failed (450 later)", ""},
+    {"closing", "421 later\r\n", NULL, NULL, "ended site-failed (421 later)", ""},
+    {"354 is no greeting", "354 go\r\n", NULL, NULL,
      "ended site-failed (the host made no sense while waiting for the greeting: a reply does not "
      "fit "
-     "its command)",                                                                                                         ""                                                    },
-    {"another protocol",      "SSH-2.0-OpenSSH\r\n",  NULL,              NULL,
+     "its command)",
+     ""},
+    {"another protocol", "SSH-2.0-OpenSSH\r\n", NULL, NULL,
      "ended site-failed (the host made no sense while waiting for the greeting: a line is not a "
-     "reply)",                                                                                                               ""                                                    },
-    {"EHLO unknown",          "220 hi\r\n",           "500 what\r\n",    "250 hello\r\n", "ready",
-     "EHLO debianindonesia.test|HELO debianindonesia.test|"                                                                                                                        },
-    {"EHLO not implemented",  "220 hi\r\n",           "502 no\r\n",      "250 hello\r\n", "ready",
-     "EHLO debianindonesia.test|HELO debianindonesia.test|"                                                                                                                        },
-    {"EHLO refused",          "220 hi\r\n",           "550 not you\r\n", NULL,            "ended site-failed (550 not you)",
-     "EHLO debianindonesia.test|"                                                                                                                                                  },
-    {"EHLO later",            "220 hi\r\n",           "451 busy\r\n",    NULL,            "ended site-failed (451 busy)",
-     "EHLO debianindonesia.test|"                                                                                                                                                  },
-    {"HELO refused too",      "220 hi\r\n",           "500 what\r\n",    "500 what\r\n",
-     "ended site-failed (500 what)",                                                                                         "EHLO debianindonesia.test|HELO debianindonesia.test|"},
+     "reply)",
+     ""},
+    {"EHLO unknown", "220 hi\r\n", "500 what\r\n", "250 hello\r\n", "ready",
+     "EHLO debianindonesia.test|HELO debianindonesia.test|"},
+    {"EHLO not implemented", "220 hi\r\n", "502 no\r\n", "250 hello\r\n", "ready",
+     "EHLO debianindonesia.test|HELO debianindonesia.test|"},
+    {"EHLO refused", "220 hi\r\n", "550 not you\r\n", NULL, "ended site-failed (550 not you)",
+     "EHLO debianindonesia.test|"},
+    {"EHLO later", "220 hi\r\n", "451 busy\r\n", NULL, "ended site-failed (451 busy)",
+     "EHLO debianindonesia.test|"},
+    {"HELO refused too", "220 hi\r\n", "500 what\r\n", "500 what\r\n",
+     "ended site-failed (500 what)", "EHLO debianindonesia.test|HELO debianindonesia.test|"},
 };
 
 Test(smtp_client, opening)
@@ -337,71 +339,71 @@ struct meaning_row {
 };
 
 static const struct meaning_row meanings[] = {
-    {"one is refused",                 "250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n354 go\r\n",    "250 ok\r\n",
-     "0 never 550 5.1.1; body; 1 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"                                                                                                                       },
-    {"one is greylisted",              "250 ok\r\n250 ok\r\n450 4.2.0 later\r\n251 ok\r\n354 go\r\n",
-     "250 ok\r\n",                                                                                                          "1 later 450 4.2.0; body; 0 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"},
-    {"552 to RCPT is 452",             "250 ok\r\n250 ok\r\n250 ok\r\n552 too many\r\n354 go\r\n",    "250 ok\r\n",
-     "2 later 552 0.0.0; body; 0 delivered 250 0.0.0; 1 delivered 250 0.0.0; ready"                                                                                                                       },
-    {"bad sequence to RCPT",           "250 ok\r\n503 no\r\n250 ok\r\n250 ok\r\n354 go\r\n",          "250 ok\r\n",
-     "0 never 503 0.0.0; body; 1 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"                                                                                                                       },
-    {"the dot is refused",             "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n",
-     "554 5.7.1 spam\r\n",                                                                                                  "body; 0 never 554 5.7.1; 1 never 554 5.7.1; 2 never 554 5.7.1; ready"        },
-    {"552 to the dot is never",        "250 ok\r\n250 ok\r\n550 no\r\n450 no\r\n354 go\r\n",
-     "552 5.3.4 large\r\n",                                                                                                 "1 never 550 0.0.0; 2 later 450 0.0.0; body; 0 never 552 5.3.4; ready"        },
-    {"the dot is put off",             "250 ok\r\n250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n",          "451 later\r\n",
-     "1 never 550 0.0.0; body; 0 later 451 0.0.0; 2 later 451 0.0.0; ready"                                                                                                                               },
-    {"MAIL is refused",                "550 5.7.1 no\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n",        NULL,
-     "0 never 550 5.7.1; 1 never 550 5.7.1; 2 never 550 5.7.1; ready"                                                                                                                                     },
-    {"MAIL is put off",                "451 4.3.0 no\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n",        NULL,
-     "0 later 451 4.3.0; 1 later 451 4.3.0; 2 later 451 4.3.0; ready"                                                                                                                                     },
-    {"552 to MAIL is never",           "552 large\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n",           NULL,
-     "0 never 552 0.0.0; 1 never 552 0.0.0; 2 never 552 0.0.0; ready"                                                                                                                                     },
-    {"MAIL is refused and RCPT taken", "550 no\r\n250 a\r\n250 b\r\n250 c\r\n554 d\r\n",              NULL,
-     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 never 550 0.0.0; ready"                                                                                                                                     },
-    {"DATA is refused",                "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n",              NULL,
-     "1 never 550 0.0.0; 0 never 554 0.0.0; 2 never 554 0.0.0; ready"                                                                                                                                     },
-    {"DATA is put off",                "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n452 4.3.1 d\r\n",        NULL,
-     "1 never 550 0.0.0; 0 later 452 4.3.1; 2 later 452 4.3.1; ready"                                                                                                                                     },
-    {"nobody is taken",                "250 ok\r\n550 a\r\n550 b\r\n450 c\r\n554 d\r\n",              NULL,
-     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 later 450 0.0.0; ready"                                                                                                                                     },
-    {"nobody, and DATA taken",         "250 ok\r\n550 a\r\n550 b\r\n450 c\r\n354 go\r\n",             "250 what\r\n",
-     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 later 450 0.0.0; ready"                                                                                                                                     },
-    {"421 to RCPT",                    "250 ok\r\n550 a\r\n421 b\r\n",                                NULL,
-     "0 never 550 0.0.0; 1 later 421 0.0.0; 2 later 421 0.0.0; ended site-failed (421 b)"                                                                                                                 },
-    {"421 to the dot",                 "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n354 go\r\n",             "421 4.3.2 down\r\n",
+    {"one is refused", "250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok\r\n354 go\r\n", "250 ok\r\n",
+     "0 never 550 5.1.1; body; 1 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"},
+    {"one is greylisted", "250 ok\r\n250 ok\r\n450 4.2.0 later\r\n251 ok\r\n354 go\r\n",
+     "250 ok\r\n", "1 later 450 4.2.0; body; 0 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"},
+    {"552 to RCPT is 452", "250 ok\r\n250 ok\r\n250 ok\r\n552 too many\r\n354 go\r\n", "250 ok\r\n",
+     "2 later 552 0.0.0; body; 0 delivered 250 0.0.0; 1 delivered 250 0.0.0; ready"},
+    {"bad sequence to RCPT", "250 ok\r\n503 no\r\n250 ok\r\n250 ok\r\n354 go\r\n", "250 ok\r\n",
+     "0 never 503 0.0.0; body; 1 delivered 250 0.0.0; 2 delivered 250 0.0.0; ready"},
+    {"the dot is refused", "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n",
+     "554 5.7.1 spam\r\n", "body; 0 never 554 5.7.1; 1 never 554 5.7.1; 2 never 554 5.7.1; ready"},
+    {"552 to the dot is never", "250 ok\r\n250 ok\r\n550 no\r\n450 no\r\n354 go\r\n",
+     "552 5.3.4 large\r\n", "1 never 550 0.0.0; 2 later 450 0.0.0; body; 0 never 552 5.3.4; ready"},
+    {"the dot is put off", "250 ok\r\n250 ok\r\n550 no\r\n250 ok\r\n354 go\r\n", "451 later\r\n",
+     "1 never 550 0.0.0; body; 0 later 451 0.0.0; 2 later 451 0.0.0; ready"},
+    {"MAIL is refused", "550 5.7.1 no\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n", NULL,
+     "0 never 550 5.7.1; 1 never 550 5.7.1; 2 never 550 5.7.1; ready"},
+    {"MAIL is put off", "451 4.3.0 no\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n", NULL,
+     "0 later 451 4.3.0; 1 later 451 4.3.0; 2 later 451 4.3.0; ready"},
+    {"552 to MAIL is never", "552 large\r\n503 a\r\n503 b\r\n503 c\r\n503 d\r\n", NULL,
+     "0 never 552 0.0.0; 1 never 552 0.0.0; 2 never 552 0.0.0; ready"},
+    {"MAIL is refused and RCPT taken", "550 no\r\n250 a\r\n250 b\r\n250 c\r\n554 d\r\n", NULL,
+     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 never 550 0.0.0; ready"},
+    {"DATA is refused", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n", NULL,
+     "1 never 550 0.0.0; 0 never 554 0.0.0; 2 never 554 0.0.0; ready"},
+    {"DATA is put off", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n452 4.3.1 d\r\n", NULL,
+     "1 never 550 0.0.0; 0 later 452 4.3.1; 2 later 452 4.3.1; ready"},
+    {"nobody is taken", "250 ok\r\n550 a\r\n550 b\r\n450 c\r\n554 d\r\n", NULL,
+     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 later 450 0.0.0; ready"},
+    {"nobody, and DATA taken", "250 ok\r\n550 a\r\n550 b\r\n450 c\r\n354 go\r\n", "250 what\r\n",
+     "0 never 550 0.0.0; 1 never 550 0.0.0; 2 later 450 0.0.0; ready"},
+    {"421 to RCPT", "250 ok\r\n550 a\r\n421 b\r\n", NULL,
+     "0 never 550 0.0.0; 1 later 421 0.0.0; 2 later 421 0.0.0; ended site-failed (421 b)"},
+    {"421 to the dot", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n354 go\r\n", "421 4.3.2 down\r\n",
      "1 never 550 0.0.0; body; 0 later 421 4.3.2; 2 later 421 4.3.2; ended site-failed (421 4.3.2 "
-     "down)"                                                                                                                                                                                              },
-    {"354 to MAIL",                    "354 go\r\n",                                                  NULL,
+     "down)"},
+    {"354 to MAIL", "354 go\r\n", NULL,
      "0 later 0 4.5.0; 1 later 0 4.5.0; 2 later 0 4.5.0; ended (the host made no sense while "
-     "waiting for the reply to MAIL: a reply does not fit its command)"                                                                                                                                   },
-    {"354 to RCPT",                    "250 ok\r\n354 go\r\n",                                        NULL,
+     "waiting for the reply to MAIL: a reply does not fit its command)"},
+    {"354 to RCPT", "250 ok\r\n354 go\r\n", NULL,
      "0 later 0 4.5.0; 1 later 0 4.5.0; 2 later 0 4.5.0; ended (the host made no sense while "
-     "waiting for the reply to RCPT: a reply does not fit its command)"                                                                                                                                   },
-    {"250 to DATA",                    "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n250 d\r\n",              NULL,
+     "waiting for the reply to RCPT: a reply does not fit its command)"},
+    {"250 to DATA", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n250 d\r\n", NULL,
      "1 never 550 0.0.0; 0 later 0 4.5.0; 2 later 0 4.5.0; ended (the host made no sense while "
-     "waiting for the reply to DATA: a reply does not fit its command)"                                                                                                                                   },
-    {"nonsense to the dot",            "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n",             "ok\r\n",
+     "waiting for the reply to DATA: a reply does not fit its command)"},
+    {"nonsense to the dot", "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n", "ok\r\n",
      "1 never 550 0.0.0; 2 never 550 0.0.0; body; 0 later 0 4.5.0; ended in-doubt (the host made "
      "no "
-     "sense while waiting for the reply to the end of the message: a line is not a reply)"                                                                                                                },
-    {"354 to the dot",                 "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n",             "354 go\r\n",
+     "sense while waiting for the reply to the end of the message: a line is not a reply)"},
+    {"354 to the dot", "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n", "354 go\r\n",
      "1 never 550 0.0.0; 2 never 550 0.0.0; body; 0 later 0 4.5.0; ended in-doubt (the host made "
      "no "
      "sense while waiting for the reply to the end of the message: a reply does not fit its "
-     "command)"                                                                                                                                                                                           },
-    {"one reply too many",             "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n250 e\r\n",     NULL,
+     "command)"},
+    {"one reply too many", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n250 e\r\n", NULL,
      "1 never 550 0.0.0; 0 never 554 0.0.0; 2 never 554 0.0.0; ended (the host made no sense while "
-     "between messages: a reply came that answers nothing)"                                                                                                                                               },
-    {"part of a reply too many",       "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n25",            NULL,
+     "between messages: a reply came that answers nothing)"},
+    {"part of a reply too many", "250 ok\r\n250 a\r\n550 b\r\n250 c\r\n554 d\r\n25", NULL,
      "1 never 550 0.0.0; 0 never 554 0.0.0; 2 never 554 0.0.0; ended (the host made no sense while "
-     "between messages: a reply came that answers nothing)"                                                                                                                                               },
+     "between messages: a reply came that answers nothing)"},
     {"the dot's reply before the dot",
-     "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n250 done\r\n",                                   NULL,
+     "250 ok\r\n250 a\r\n550 b\r\n550 c\r\n354 go\r\n250 done\r\n", NULL,
      "1 never 550 0.0.0; 2 never 550 0.0.0; body; 0 later 0 4.5.0; ended in-doubt (the host made "
      "no "
      "sense while waiting for the reply to the end of the message: a reply came that answers "
-     "nothing)"                                                                                                                                                                                           },
+     "nothing)"},
 };
 
 Test(smtp_client, what_a_reply_means)
@@ -508,8 +510,8 @@ Test(smtp_client, rset_comes_only_after_what_stopped_midway)
 {
     static const struct reset_row rows[] = {
         {"MAIL refused", "550 a\r\n503 b\r\n503 c\r\n", false},
-        {"nobody taken", "250 a\r\n550 b\r\n503 c\r\n", true },
-        {"DATA refused", "250 a\r\n250 b\r\n452 c\r\n", true },
+        {"nobody taken", "250 a\r\n550 b\r\n503 c\r\n", true},
+        {"DATA refused", "250 a\r\n250 b\r\n452 c\r\n", true},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -580,12 +582,12 @@ struct address_row {
 Test(smtp_client, an_address_cannot_end_its_line)
 {
     static const struct address_row rows[] = {
-        {"CRLF",    SLICE("a>\r\nRCPT TO:<b@kawan.test")},
-        {"LF",      SLICE("a\n@kawan.test")             },
-        {"NUL",     SLICE("a\0@kawan.test")             },
-        {"8 bits",  SLICE("\xc3\xa4@kawan.test")        },
-        {"DEL",     SLICE("a\x7f@kawan.test")           },
-        {"nothing", SLICE("")                           },
+        {"CRLF", SLICE("a>\r\nRCPT TO:<b@kawan.test")},
+        {"LF", SLICE("a\n@kawan.test")},
+        {"NUL", SLICE("a\0@kawan.test")},
+        {"8 bits", SLICE("\xc3\xa4@kawan.test")},
+        {"DEL", SLICE("a\x7f@kawan.test")},
+        {"nothing", SLICE("")},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -625,15 +627,15 @@ struct loss_row {
 };
 
 static const struct loss_row losses[] = {
-    {"before MAIL's reply",      "",
+    {"before MAIL's reply", "",
      "0 later 0 4.4.2; 1 later 0 4.4.2; ended (%s while waiting for the "
-     "reply to MAIL%s)"                                                                    },
-    {"after one RCPT",           "250 a\r\n550 b\r\n",
+     "reply to MAIL%s)"},
+    {"after one RCPT", "250 a\r\n550 b\r\n",
      "0 never 550 0.0.0; 1 later 0 4.4.2; ended (%s while waiting for the reply to RCPT%s)"},
-    {"before DATA's reply",      "250 a\r\n250 b\r\n250 c\r\n",
-     "0 later 0 4.4.2; 1 later 0 4.4.2; ended (%s while waiting for the reply to DATA%s)"  },
+    {"before DATA's reply", "250 a\r\n250 b\r\n250 c\r\n",
+     "0 later 0 4.4.2; 1 later 0 4.4.2; ended (%s while waiting for the reply to DATA%s)"},
     {"in the midst of the body", "250 a\r\n250 b\r\n250 c\r\n354 go\r\n",
-     "body; 0 later 0 4.4.2; 1 later 0 4.4.2; ended (%s while sending the message%s)"      },
+     "body; 0 later 0 4.4.2; 1 later 0 4.4.2; ended (%s while sending the message%s)"},
 };
 
 Test(smtp_client, lost_or_timed_out)
