@@ -252,34 +252,34 @@ bool netaddr_network_contains(const struct netaddr_network *network, const struc
 /* RFC 6890 and the IANA registries that continue it; the ranges that embed IPv4 (6to4, NAT64,
  * Teredo) are here too, because behind them a private address can hide. */
 static const struct netaddr_network special_networks[] = {
-    {{0},                            32,  8 }, /* this network */
-    {{10},                           32,  8 }, /* private */
-    {{100, 64},                      32,  10}, /* carrier-grade NAT */
-    {{127},                          32,  8 }, /* loopback */
-    {{169, 254},                     32,  16}, /* link-local */
-    {{172, 16},                      32,  12}, /* private */
-    {{192, 0, 0},                    32,  24}, /* protocol assignments */
-    {{192, 0, 2},                    32,  24}, /* documentation */
-    {{192, 88, 99},                  32,  24}, /* 6to4 relays */
-    {{192, 168},                     32,  16}, /* private */
-    {{198, 18},                      32,  15}, /* benchmarking */
-    {{198, 51, 100},                 32,  24}, /* documentation */
-    {{203, 0, 113},                  32,  24}, /* documentation */
-    {{224},                          32,  4 }, /* multicast */
-    {{240},                          32,  4 }, /* reserved, broadcast */
-    {{0},                            128, 96}, /* unspecified, loopback, compatible IPv4 */
-    {{0x00, 0x64, 0xff, 0x9b},       128, 96}, /* NAT64 */
+    {{0}, 32, 8},                              /* this network */
+    {{10}, 32, 8},                             /* private */
+    {{100, 64}, 32, 10},                       /* carrier-grade NAT */
+    {{127}, 32, 8},                            /* loopback */
+    {{169, 254}, 32, 16},                      /* link-local */
+    {{172, 16}, 32, 12},                       /* private */
+    {{192, 0, 0}, 32, 24},                     /* protocol assignments */
+    {{192, 0, 2}, 32, 24},                     /* documentation */
+    {{192, 88, 99}, 32, 24},                   /* 6to4 relays */
+    {{192, 168}, 32, 16},                      /* private */
+    {{198, 18}, 32, 15},                       /* benchmarking */
+    {{198, 51, 100}, 32, 24},                  /* documentation */
+    {{203, 0, 113}, 32, 24},                   /* documentation */
+    {{224}, 32, 4},                            /* multicast */
+    {{240}, 32, 4},                            /* reserved, broadcast */
+    {{0}, 128, 96},                            /* unspecified, loopback, compatible IPv4 */
+    {{0x00, 0x64, 0xff, 0x9b}, 128, 96},       /* NAT64 */
     {{0x00, 0x64, 0xff, 0x9b, 0, 1}, 128, 48}, /* NAT64, local */
-    {{0x01},                         128, 64}, /* discard */
-    {{0x20, 0x01},                   128, 23}, /* protocol assignments, Teredo, benchmarking */
-    {{0x20, 0x01, 0x0d, 0xb8},       128, 32}, /* documentation */
-    {{0x20, 0x02},                   128, 16}, /* 6to4 */
-    {{0x3f, 0xff},                   128, 20}, /* documentation */
-    {{0x5f},                         128, 16}, /* segment routing */
-    {{0xfc},                         128, 7 }, /* unique local */
-    {{0xfe, 0x80},                   128, 10}, /* link-local */
-    {{0xfe, 0xc0},                   128, 10}, /* site-local, as it was */
-    {{0xff},                         128, 8 }, /* multicast */
+    {{0x01}, 128, 64},                         /* discard */
+    {{0x20, 0x01}, 128, 23},                   /* protocol assignments, Teredo, benchmarking */
+    {{0x20, 0x01, 0x0d, 0xb8}, 128, 32},       /* documentation */
+    {{0x20, 0x02}, 128, 16},                   /* 6to4 */
+    {{0x3f, 0xff}, 128, 20},                   /* documentation */
+    {{0x5f}, 128, 16},                         /* segment routing */
+    {{0xfc}, 128, 7},                          /* unique local */
+    {{0xfe, 0x80}, 128, 10},                   /* link-local */
+    {{0xfe, 0xc0}, 128, 10},                   /* site-local, as it was */
+    {{0xff}, 128, 8},                          /* multicast */
 };
 
 bool netaddr_is_special(const struct netaddr *address)

@@ -52,6 +52,7 @@ struct ring_op {
     /* private to the implementation: */
     uint8_t kind;
     uint8_t job_kind;
+    uint8_t stage;
     bool cancelled;
     int32_t fd;
     uint64_t serial;

@@ -38,7 +38,8 @@ struct shard {
     struct shard_group *group;
     struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
-    bool begun; /* start() has succeeded */
+    bool begun;      /* start() has succeeded */
+    bool unfinished; /* private: this tick has left messages for the next */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
 };
@@ -67,9 +68,9 @@ void shard_stop(struct shard *shard);
 
 /* The life of a shard, for whoever drives it: the loop that thread_start_shard() is given, or the
  * simulation's scheduler (which has no loop, and no thread of its own for each shard):
- *     shard_begin()  makes the ring, runs start(); 0 or -errno (then only shard_end() may follow)
+ *     shard_begin()  makes the ring, runs start(); 0 or -errno, leaving nothing behind
  *     shard_tick()   while !shard->stopping
- *     shard_end()    runs stop() when start() had succeeded, destroys the ring
+ *     shard_end()    runs stop(), destroys the ring; nothing for one that has not begun
  */
 int shard_begin(struct shard *shard);
 void shard_end(struct shard *shard);

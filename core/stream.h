@@ -59,6 +59,9 @@ struct stream_send {
     uint32_t piece_count;
     struct list_node node; /* private */
     size_t after_bytes;    /* private: how much gathered output goes first */
+    size_t size_bytes;     /* private: of all pieces */
+    struct iovec
+        all[STREAM_PIECES_MAX + 2]; /* private: with the gathered output before and behind */
 };
 
 struct stream {
@@ -67,13 +70,20 @@ struct stream {
     int fd; /* -1 when closed */
     /* private: */
     uint8_t state;
-    bool receiving, sending, paused, input_over, in_callback, closing, close_after_drain, starved;
-    int error;
+    bool paused;
+    bool input_over;      /* the peer's FIN was seen */
+    bool input_over_told; /* ... and said to the owner */
+    bool offer_again;     /* stream_resume() was called: what waits is offered by the next flush */
+    bool in_callback;
+    int error; /* the first one */
     struct ring_op receive_op, send_op, connect_op;
     struct stream_chunk chunks[8];
     struct stream_chunk *overflow; /* when more than eight wait */
     uint32_t chunk_first, chunk_count, overflow_capacity;
     size_t unread_bytes;
+    size_t borrowed_bytes; /* of all sends that are not done */
+    size_t output_bytes_max;
+    size_t sending_bytes;   /* of the send in flight */
     struct buf gathering;   /* written, not yet sent */
     struct buf in_flight;   /* being sent */
     struct list_node sends; /* of struct stream_send */
@@ -93,8 +103,8 @@ void stream_connect(struct stream *stream, struct shard *shard, int fd,
                     const struct netaddr *address, const struct stream_ops *ops,
                     size_t output_bytes_max);
 
-/* First unconsumed piece; empty when there is none. `*ret_buffer` (borrowed; may be NULL as an
- * argument) holds it. */
+/* First unconsumed piece; empty when there is none and when the stream closes. `*ret_buffer`
+ * (borrowed; may be NULL as an argument) holds it. */
 struct slice stream_front(struct stream *stream, struct ring_buffer **ret_buffer);
 void stream_consume(struct stream *stream, size_t count);
 size_t stream_unread(const struct stream *stream);
@@ -111,11 +121,18 @@ size_t stream_unsent(
 /* Absolute, on the shard's clock; 0 disarms. */
 void stream_set_deadline(struct stream *stream, uint64_t deadline_ns);
 
-/* Sends what was written, then closes. Input is ignored from now on. */
+/* Sends what was written, then FIN, and waits a little for the peer's (a socket that is closed with
+ * bytes unread sends RST, which can destroy our last reply on its way), then closes. Input is
+ * ignored from now on, and the deadline becomes the stream's own. */
 void stream_close_gracefully(struct stream *stream);
-/* Closes as soon as nothing is in flight; ops->closed follows in a later tick. Nothing when closing
- * already. */
+/* Closes as soon as nothing is in flight; ops->closed follows, never inside this call and at the
+ * end of this tick at the earliest. Nothing when closing already. */
 void stream_close(struct stream *stream, int error);
+/* From stream_close() or stream_close_gracefully() on. */
 bool stream_is_closing(const struct stream *stream);
+
+/* Receives again for streams that had found no buffer, when there are some. Shard: owner, once a
+ * tick (shard.c). */
+void stream_feed_starved(struct shard *shard);
 
 #endif
