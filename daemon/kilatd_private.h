@@ -1,8 +1,8 @@
 /* daemon/kilatd_private.h - the inside of a server, for the files of daemon/ alone.
  *
- * struct kilatd is the server, struct node is what of it lives on one shard. A node owns its spool, queue, resolver and
- * sessions; what all nodes share is immutable and reference-counted (a generation of settings, a table of
- * accounts) and replaced by messages between shards.
+ * struct kilatd is the server, struct node is what of it lives on one shard. A node owns its spool,
+ * queue, resolver and sessions; what all nodes share is immutable and reference-counted (a
+ * generation of settings, a table of accounts) and replaced by messages between shards.
  */
 #ifndef KILAT_DAEMON_KILATD_PRIVATE_H
 #define KILAT_DAEMON_KILATD_PRIVATE_H
@@ -38,6 +38,9 @@ struct generation *generation_ref(struct generation *generation);
 void generation_unref(struct generation **generation);
 void generation_queue_config(const struct generation *generation, struct queue_config *config);
 bool generation_is_local(const struct generation *generation, struct slice domain);
+/* Mail of this client for this domain, which is not ours: is it taken? */
+bool generation_relays(const struct generation *generation, const struct netaddr *client,
+                       struct slice domain);
 /* NULL when the domain goes by its MX. */
 const struct settings_route *generation_route(const struct generation *generation, struct slice domain);
 
@@ -165,15 +168,20 @@ void pop3_accept(struct node *node, int fd, const struct netaddr *peer);
 void control_accept(struct node *node, int fd);
 /* Buffers or memory are scarce: make bodies give way, in the order of DESIGN 4. */
 void inbound_relieve(struct node *node);
+void inbound_relief(struct timer *relief); /* of node->relief */
 
-/* policy.c: may this recipient be taken from this client? 250 or a refusal; `*ret_directory` (borrowed from the accounts, or
- * static) is the mailbox of a local one. */
+/* policy.c: may this recipient be taken from this client? 250 or a refusal. */
 struct smtp_reply policy_recipient(struct node *node, const struct generation *generation,
-                                   const struct netaddr *client, const struct smtp_address *address);
-/* The mailbox of a local address, "domain/name", written to `directory`; false: there is none (any more). -1 as
- * `*ret_temporary`... true: the accounts cannot be read just now. */
-bool policy_mailbox(struct node *node, struct slice address, char *directory, size_t size_bytes,
-                    bool *ret_temporary);
+                                   const struct netaddr *client,
+                                   const struct smtp_address *address);
+/* The mailbox of a queued local recipient, "domain/name", as it is now. */
+enum policy_mailbox {
+    POLICY_MAILBOX,    /* written to `directory` */
+    POLICY_NO_MAILBOX, /* the account is gone */
+    POLICY_UNKNOWN     /* the accounts cannot be read just now */
+};
+enum policy_mailbox policy_mailbox(struct node *node, struct slice address, char *directory,
+                                   size_t size_bytes);
 
 /* outbound.c: the queue's transport to other hosts. */
 int outbound_create(struct node *node, struct outbound **ret_outbound);

@@ -136,8 +136,9 @@ void queue_slot_failed(struct queue_slot *slot, const uint8_t status[3], struct 
 /* A session was greeted: ends the site's back-off. */
 void queue_slot_succeeded(struct queue_slot *slot);
 
-/* The next local message with all its local units, or NULL. */
-struct queue_attempt *queue_take_local(struct queue *queue);
+/* The next local message with all its local units, or NULL: none, or the next one is larger than
+ * `bytes_max` (head and body; UINT64_MAX takes any). */
+struct queue_attempt *queue_take_local(struct queue *queue, uint64_t bytes_max);
 
 /* ---- an attempt ------------------------------------------------------------------------------ */
 
@@ -147,6 +148,7 @@ typedef void queue_loaded_fn(struct queue_attempt *attempt, void *context, int r
  * or tries later. */
 void queue_attempt_load(struct queue_attempt *attempt, queue_loaded_fn *loaded, void *context);
 uint64_t queue_attempt_id(const struct queue_attempt *attempt);
+uint64_t queue_attempt_bytes(const struct queue_attempt *attempt); /* head and body; before load too */
 struct slice
 queue_attempt_sender(const struct queue_attempt *attempt); /* after load; borrowed until finish */
 uint32_t queue_attempt_count(const struct queue_attempt *attempt); /* recipients of this attempt */

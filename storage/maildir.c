@@ -313,6 +313,67 @@ int maildir_batch_write(int root_dir_fd, struct maildir_item *items, size_t coun
     return written > 0 || count == 0 ? 0 : first_error;
 }
 
+/* ---- step 1 for a big one ------------------------------------------------------------------- */
+
+void maildir_file_abort(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file)
+{
+    if (file->fd < 0)
+        return;
+    (void)file_close(file->fd); /* what it could tell us no longer matters */
+    file->fd = -1;
+    (void)unlink_item(root_dir_fd, item); /* best effort: the unit waits, so recovery removes it */
+}
+
+int maildir_file_begin(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file)
+{
+    struct maildir_dirs dirs;
+    char name[NAME_SIZE];
+    int r;
+
+    *file = (struct maildir_file){.fd = -1};
+    r = maildir_dirs_open(root_dir_fd, item->directory, true, &dirs);
+    if (r < 0)
+        return r;
+    name_of(item, name);
+    r = create_anew(dirs.tmp_fd, name, &file->fd);
+    maildir_dirs_close(&dirs);
+    return r;
+}
+
+int maildir_file_append(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file,
+                        struct slice bytes)
+{
+    int r = file_write_all(file->fd, bytes, file->bytes);
+
+    file->bytes += bytes.size;
+    if (r < 0)
+        maildir_file_abort(root_dir_fd, item, file);
+    return r;
+}
+
+int maildir_file_end(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file)
+{
+    struct maildir_dirs dirs;
+    int closed, r;
+
+    r = file_sync(file->fd);
+    if (r == 0)
+        r = maildir_dirs_open(root_dir_fd, item->directory, false, &dirs);
+    if (r == 0) {
+        r = sync_way(root_dir_fd, item, &dirs);
+        maildir_dirs_close(&dirs);
+    }
+    if (r < 0) {
+        maildir_file_abort(root_dir_fd, item, file);
+        return r;
+    }
+    closed = file_close(file->fd);
+    file->fd = -1;
+    if (closed < 0)
+        (void)unlink_item(root_dir_fd, item); /* as above */
+    return closed;
+}
+
 int maildir_batch_unlink(int root_dir_fd, struct maildir_item *items, size_t count)
 {
     int first_error = 0;

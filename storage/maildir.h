@@ -35,6 +35,19 @@ struct maildir_item {
  * common sync fails, all items that were written fail with its error and their files are unlinked.
  * 0 when at least one item is durable, or -errno when none is. */
 int maildir_batch_write(int root_dir_fd, struct maildir_item *items, size_t count);
+/* Step 1 for one message that is too big to be in memory at once: begin, append its pieces in order
+ * (`pieces` of the item are not used), end. The file is synced by itself. A failure of any of the
+ * three unlinks it and closes `file`; abort does so without one. */
+struct maildir_file {
+    int fd; /* -1: closed */
+    uint64_t bytes;
+};
+int maildir_file_begin(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file);
+int maildir_file_append(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file,
+                        struct slice bytes);
+int maildir_file_end(int root_dir_fd, const struct maildir_item *item, struct maildir_file *file);
+void maildir_file_abort(int root_dir_fd, const struct maildir_item *item,
+                        struct maildir_file *file);
 /* Step 3, for the items whose result is 0; sets result again. A file that is gone from tmp/ and
  * stands in new/ or cur/ was published before: 0. Renames need no sync: recovery repeats them. */
 int maildir_batch_publish(int root_dir_fd, struct maildir_item *items, size_t count);
