@@ -69,7 +69,6 @@ demo_common_settings() {
 dns_servers = {"$AT_RESOLVER:$resolver_port"}
 outgoing_port = $smtp_port
 allow_private_mail_hosts = true
-relay_networks = {"127.0.0.0/8", "::1/128"}
 END
 }
 
@@ -84,6 +83,7 @@ step_servers_start() {
         cat <<END
 hostname = "surat.debianindonesia.test"
 local_domains = {"debianindonesia.test"}
+relay_networks = {"127.0.0.1"}
 smtp_listen = {"$AT_HOME:$smtp_port"}
 pop3_listen = {"$AT_HOME:$pop3_port"}
 outgoing_source = "$AT_HOME"
@@ -93,6 +93,7 @@ END
         demo_common_settings
         cat <<END
 hostname = "gerbang.kawan.test"
+relay_domains = {"kawan.test"}
 smtp_listen = {$gateway_listen}
 outgoing_source = "$AT_GATEWAY"
 route "kawan.test" { via = "$AT_KAWAN:$smtp_port" }
@@ -103,6 +104,7 @@ END
         cat <<END
 hostname = "dalam.kawan.test"
 local_domains = {"kawan.test", "sahabat.test"}
+relay_networks = {"127.0.0.1"}
 smtp_listen = {"$AT_KAWAN:$smtp_port"}
 pop3_listen = {"$AT_KAWAN:$pop3_port"}
 outgoing_source = "$AT_KAWAN"
@@ -295,19 +297,6 @@ step_second_mx() {
     mailbox_fills 1 "$AT_KAWAN" fadli@sahabat.test "$FADLI_PASSWORD"
 }
 
-# The ids in the queue of `name`, one a line.
-queue_ids() {
-    kilat_ctl "$1" --json queue list | grep -oE '"id": ?"[^"]+"' | cut -d '"' -f 4 | sort
-}
-
-queue_holds() {
-    [ "$(queue_ids "$1" | wc -l)" -ge "$2" ]
-}
-
-queue_is_empty() {
-    [ "$(queue_ids "$1" | wc -l)" = 0 ]
-}
-
 queue_tells_why() {
     kilat_ctl "$1" queue list | grep -qiE 'refused|connect'
 }
@@ -322,19 +311,19 @@ step_host_down() {
 step_kill_with_queue() {
     what='kill -9 with 50 more letters in the queue, a restart: none is missing'
     many_letters "$AT_HOME" "$PENULIS" dia@jauh.test 50
-    wait_until 20 '51 letters in the queue' queue_holds debianindonesia 51
-    queue_ids debianindonesia >"$STATE/queue.before"
+    wait_until 20 '51 letters in the queue' kilat_queue_holds debianindonesia 51
+    kilat_queue_ids debianindonesia >"$STATE/queue.before"
     kilat_kill debianindonesia
     kilat_start debianindonesia
-    queue_ids debianindonesia >"$STATE/queue.after"
+    kilat_queue_ids debianindonesia >"$STATE/queue.after"
     cmp "$STATE/queue.before" "$STATE/queue.after" || fail "the queue is not what it was: $(diff "$STATE/queue.before" "$STATE/queue.after" | head -n 3)"
     # Now the host comes up, and all of them arrive there.
     process_start sink "$KILAT_BUILD/kilat-bench" sink --listen "$AT_DOWN:$smtp_port"
     port_wait "$AT_DOWN" "$smtp_port"
-    queue_ids debianindonesia | while read -r id; do
+    kilat_queue_ids debianindonesia | while read -r id; do
         kilat_ctl debianindonesia message retry "$id"
     done
-    wait_until 30 'the queue to drain' queue_is_empty debianindonesia
+    wait_until 30 'the queue to drain' kilat_queue_is_empty debianindonesia
     printf '51 letters before, 51 after; then jauh.test came up and took them all\n' | show
 }
 

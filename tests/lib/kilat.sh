@@ -87,6 +87,19 @@ kilat_ctl() {
     "$KILAT_BUILD/kilatctl" --socket "$STATE/$name/control" "$@"
 }
 
+# The ids in the queue of `name`, one a line, sorted.
+kilat_queue_ids() {
+    kilat_ctl "$1" --json queue list | grep -oE '"id": ?"[^"]+"' | cut -d '"' -f 4 | sort
+}
+
+kilat_queue_is_empty() {
+    [ -z "$(kilat_queue_ids "$1")" ]
+}
+
+kilat_queue_holds() {
+    [ "$(kilat_queue_ids "$1" | wc -l)" -ge "$2" ]
+}
+
 # --- POP3, by curl ------------------------------------------------------------------------------------------------
 
 # pop3 ADDRESS PORT USER PASSWORD [COMMAND [MESSAGE]]: LIST without a command.

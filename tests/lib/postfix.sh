@@ -35,7 +35,7 @@ postfix_mounts_are_unseen() {
     if [ "$line" = mounted ] && [ ! -e "$probe/inside" ]; then
         unseen=0
     fi
-    echo done >&"${PROBE[1]}" 2>/dev/null || true
+    printf "\n" >&"${PROBE[1]}" || true # it has seen enough
     wait "$PROBE_PID" 2>/dev/null || true
     rmdir "$probe"
     return $unseen

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$KILAT_TOP/tests/lib/suite.sh"
 
 SUITE_TIMEOUT_S=900
-suite_builds release kilatd kilatctl kilat-bench || exit 1
+suite_builds release kilatd kilatctl kilat-bench kilat-ledger || exit 1
 export KILAT_PRESET=release
 for script in "$KILAT_TOP"/tests/crash/test_*.sh; do
     [ -e "$script" ] || report_die "there is no test below tests/crash"
