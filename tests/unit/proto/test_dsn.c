@@ -203,8 +203,8 @@ Test(dsn, the_boundary_is_made_of_plain_letters)
     dsn.report_id = SLICE("a\"b\r\nc d/e.f>0123456789012345678901234567890123456789");
     text = write_report(&dsn);
     cr_expect_not_null(
-        strstr(text, " boundary=\"kilat-report-a-b--c-d-e-f-01234567890123456789012345\"\r\n"));
-    cr_expect_not_null(strstr(text, "\r\nMessage-ID: <a-b--c-d-e-f-01234567890123456789012345@"));
+        strstr(text, " boundary=\"kilat-report-a-b--c-d-e-f-012345678901234567890123456\"\r\n"));
+    cr_expect_not_null(strstr(text, "\r\nMessage-ID: <a-b--c-d-e-f-012345678901234567890123456@"));
     free(text);
 }
 
