@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/ring.h"
 #include "core/timer.h"
+#include <stdatomic.h>
 
 struct shard_group;
 
@@ -53,6 +54,8 @@ struct shard_params {
     int (*start)(struct shard *shard, void *context);
     /* Runs on the shard's thread after shard_stop() has ended the loop, before the ring goes. */
     void (*stop)(struct shard *shard, void *context);
+    /* Runs on the shard's thread after shard_signal(), once for all that came together. */
+    void (*signalled)(struct shard *shard, uint32_t signals);
     void *context;
 };
 
@@ -62,6 +65,9 @@ int shard_group_start(const struct shard_params *params, struct shard_group **re
 void shard_group_join(struct shard_group **group);
 struct shard *shard_group_get(struct shard_group *group, uint32_t index);
 
+/* Shard: any, also threads that are none. Sets bits that mean something to the program, and wakes
+ * the shard: signalled() runs there. How a signal of the operating system reaches a shard. */
+void shard_signal(struct shard *shard, uint32_t signals);
 /* Ends this shard's loop after the current tick. Shard: owner. The program has let go of everything
  * before: nothing may be in flight but what stop() awaits. */
 void shard_stop(struct shard *shard);
