@@ -40,6 +40,7 @@ struct shard {
     struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
     bool begun;      /* start() has succeeded */
+    atomic_uint signals; /* set by shard_signal(), taken by the next tick */
     bool unfinished; /* private: this tick has left messages for the next */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
