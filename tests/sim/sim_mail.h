@@ -1,0 +1,47 @@
+/* tests/sim/sim_mail.h - the people of the mail world: who writes, who fetches, and what they keep account of. */
+#ifndef KILAT_SIM_MAIL_H
+#define KILAT_SIM_MAIL_H
+
+#include "tests/sim/sim_letter.h"
+#include "tests/sim/sim_peer.h"
+
+#define SIM_SMTP_PORT 25
+#define SIM_POP3_PORT 110
+
+struct sim_site { /* one server and its users */
+    const char *domain;
+    struct sim_host *host;
+    struct sim_process *process;
+    const char *config;
+    uint64_t kills, power_cuts;
+};
+
+struct sim_mailbox {
+    const char *address;
+    const char *password;
+    struct sim_site *site;
+    /* Names (UIDL) met so far, in order. */
+    struct sim_uid {
+        char text[72];
+        uint32_t letter; /* 0: a report, or not fetched */
+        bool fetched;
+        bool deleted;  /* acknowledged by +OK to QUIT */
+        bool doubtful; /* QUIT was sent after DELE, the answer was lost */
+    } * uids;
+    size_t uid_count, uid_capacity;
+};
+
+struct sim_mail_counters {
+    uint64_t sessions, promised, possible, refused, cut;
+    uint64_t fetched, deleted, pop3_sessions, pop3_cut;
+};
+extern struct sim_mail_counters sim_mail_counters;
+
+/* One SMTP session: hands in up to `letters` letters of `sender` to some of `addresses`. */
+void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *sender,
+                      const char *const *addresses, size_t address_count, uint32_t letters);
+
+/* One POP3 session: fetches what is new (or all), deletes some when `deletes`. 0 when it ended with +OK. */
+int sim_pop3_session(struct sim_host *from, struct sim_mailbox *mailbox, bool all, bool deletes);
+
+#endif
