@@ -181,12 +181,30 @@ uint64_t shard_next_ns(const struct shard *shard)
     return next_ns;
 }
 
+void shard_signal(struct shard *shard, uint32_t signals)
+{
+    atomic_fetch_or(&shard->signals, signals);
+    ring_wake(shard->ring);
+}
+
+static void take_signals(struct shard *shard)
+{
+    uint32_t signals;
+
+    if (atomic_load_explicit(&shard->signals, memory_order_relaxed) == 0)
+        return;
+    signals = atomic_exchange(&shard->signals, 0);
+    if (shard->group->params.signalled != NULL)
+        shard->group->params.signalled(shard, signals);
+}
+
 void shard_tick(struct shard *shard, bool may_wait)
 {
     uint64_t deadline_ns = may_wait ? shard_next_ns(shard) : 0;
 
     (void)ring_poll(shard->ring, deadline_ns); /* how many ran does not matter here */
     read_clocks(shard);
+    take_signals(shard);
     deliver_messages(shard);
     (void)timer_wheel_advance(&shard->timers, shard->now_ns);
     run_tasks(shard);

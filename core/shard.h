@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/ring.h"
 #include "core/timer.h"
+#include <stdatomic.h>
 
 struct shard_group;
 
@@ -39,6 +40,7 @@ struct shard {
     struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
     bool begun;      /* start() has succeeded */
+    atomic_uint signals; /* set by shard_signal(), taken by the next tick */
     bool unfinished; /* private: this tick has left messages for the next */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
@@ -53,6 +55,8 @@ struct shard_params {
     int (*start)(struct shard *shard, void *context);
     /* Runs on the shard's thread after shard_stop() has ended the loop, before the ring goes. */
     void (*stop)(struct shard *shard, void *context);
+    /* Runs on the shard's thread after shard_signal(), once for all that came together. */
+    void (*signalled)(struct shard *shard, uint32_t signals);
     void *context;
 };
 
@@ -62,6 +66,9 @@ int shard_group_start(const struct shard_params *params, struct shard_group **re
 void shard_group_join(struct shard_group **group);
 struct shard *shard_group_get(struct shard_group *group, uint32_t index);
 
+/* Shard: any, also threads that are none. Sets bits that mean something to the program, and wakes
+ * the shard: signalled() runs there. How a signal of the operating system reaches a shard. */
+void shard_signal(struct shard *shard, uint32_t signals);
 /* Ends this shard's loop after the current tick. Shard: owner. The program has let go of everything
  * before: nothing may be in flight but what stop() awaits. */
 void shard_stop(struct shard *shard);

@@ -59,6 +59,7 @@ struct inbound {
     struct netaddr peer;
     uint64_t number; /* in the log */
     bool admitted;   /* counted among the sessions */
+    bool input_over; /* the client sends no more, but may wait for our answer */
     struct transaction *transaction;
     struct ring_buffer *current; /* holds what smtp_server_input() is given just now */
     struct list_node starving_node;
@@ -533,7 +534,7 @@ static void inbound_run(struct inbound *in)
             break; /* an answer is pending, or the log has no room */
     }
     inbound_flush(in);
-    if (facts->state == SMTP_STATE_CLOSED)
+    if (facts->state == SMTP_STATE_CLOSED || (in->input_over && !facts->pending && stream_unread(&in->stream) == 0))
         stream_close_gracefully(&in->stream);
     else
         inbound_arm(in);
@@ -569,6 +570,14 @@ void inbound_relief(struct timer *timer)
     }
     if (!list_empty(&node->starving))
         shard_timer_arm(node->shard, timer, INBOUND_RELIEF_MS);
+}
+
+static void inbound_input_ended(struct stream *stream)
+{
+    struct inbound *in = CONTAINER_OF(stream, struct inbound, stream);
+
+    in->input_over = true;
+    inbound_run(in);
 }
 
 static void inbound_drained(struct stream *stream)
@@ -612,6 +621,7 @@ static void inbound_closed(struct stream *stream, int error)
 
 static const struct stream_ops inbound_stream_ops = {
     .input = inbound_input,
+    .input_ended = inbound_input_ended,
     .drained = inbound_drained,
     .timeout = inbound_timeout,
     .closed = inbound_closed,

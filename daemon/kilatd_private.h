@@ -101,7 +101,10 @@ struct node {
         uint64_t reports, local_delivered, pop3_logins, pop3_login_failures;
     } counters;
 
-    bool draining; /* no new sessions, no new attempts */
+    uint32_t password_checks;        /* under way */
+    struct users_watch *users_watch; /* on shard 0 */
+    bool reloading;                  /* on shard 0 */
+    bool draining;                   /* no new sessions, no new attempts */
     bool stopping;
     uint32_t parts_running; /* of the orderly end: queue, spool, resolver */
     struct timer patience;
@@ -214,7 +217,10 @@ int users_check(struct node *node, struct slice name, struct slice password, use
 void users_check_cancel(struct users_check *check);
 /* On shard 0: looks at the file every few seconds and reads it when it has changed. */
 int users_watch_start(struct node *node);
+void users_watch_now(struct node *node);
 void users_watch_stop(struct node *node);
+bool users_watch_busy(const struct node *node);
+void users_watch_destroy(struct node *node);
 
 /* control.c, on shard 0. */
 int control_create(struct node *node, struct control **ret_control);
@@ -224,7 +230,9 @@ bool control_busy(const struct control *control);
 /* control_commands.c: runs one command on `node` and appends its part of the answer. Non-zero: exit status. */
 struct control_call;
 
-/* reload.c: shard 0 reads the file on a worker and hands the new generation round. */
+/* reload.c. Shard: 0. Takes `accounts`; every shard uses them from its next tick on. */
+void accounts_hand_round(struct node *node, struct accounts *accounts);
+/* Shard 0 reads the file on a worker and hands the new generation round. */
 typedef void reload_done_fn(void *context, int result, struct slice text);
 void reload_begin(struct node *node, reload_done_fn *done, void *context);
 

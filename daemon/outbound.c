@@ -59,7 +59,6 @@ struct outbound_session {
     struct slice piece; /* of header section or body, not yet in a send */
     bool stuffing, in_head, sending, sending_last;
     uint64_t body_left;
-    uint8_t tail[16]; /* what follows the body: CRLF where it lacks one, and the final dot */
 };
 
 static void outbound_try_address(struct outbound_session *s);
@@ -267,7 +266,7 @@ static bool outbound_take_piece(struct outbound_session *s)
 {
     while (s->piece.size > 0) {
         struct slice part = s->piece;
-        if (s->send.piece_count >= STREAM_PIECES_MAX - 1) /* one is kept for the tail */
+        if (s->send.piece_count == STREAM_PIECES_MAX)
             return false;
         if (s->stuffing)
             part = smtp_body_stuff_next(&s->stuff, &s->piece);
@@ -280,30 +279,12 @@ static bool outbound_take_piece(struct outbound_session *s)
     return true;
 }
 
-/* What comes behind the last byte of the body: CRLF where it lacks one, and the dot that the client writes. */
-static void outbound_add_tail(struct outbound_session *s)
-{
-    const struct spool_reader_info *info = spool_reader_info(queue_attempt_reader(s->attempt));
-    struct buf *out = smtp_client_out(s->client);
-    size_t size = 0;
-
-    if ((info->flags & SPOOL_NO_FINAL_CRLF) != 0) {
-        memcpy(s->tail, "\r\n", 2);
-        size = 2;
-    }
-    s->sending_last = true;
-    smtp_client_body_sent(s->client);
-    ASSERT(size + out->size <= sizeof(s->tail));
-    memcpy(s->tail + size, out->data, out->size);
-    outbound_add_piece(s, slice_of(s->tail, size + out->size));
-    buf_reset(out);
-}
-
 /* Puts as much as one send takes into it. A piece of the reader lives until the next is asked for, so all of a send comes
  * from the header section and one piece. */
 static void outbound_send_body(struct outbound_session *s)
 {
     struct spool_reader *reader = queue_attempt_reader(s->attempt);
+    bool last = false;
     int r = 1;
 
     s->send.piece_count = 0;
@@ -321,11 +302,16 @@ static void outbound_send_body(struct outbound_session *s)
                 s->body_left -= MIN(s->body_left, s->piece.size);
             }
         }
-        if (r == 1 && outbound_take_piece(s) && s->body_left == 0 && s->piece.size == 0)
-            outbound_add_tail(s);
+        last = r == 1 && outbound_take_piece(s) && s->body_left == 0 && s->piece.size == 0;
     }
     s->sending = true;
+    s->sending_last = last;
     stream_send_borrowed(&s->stream, &s->send);
+    if (!last)
+        return;
+    if ((spool_reader_info(reader)->flags & SPOOL_NO_FINAL_CRLF) != 0)
+        stream_write(&s->stream, SLICE("\r\n"));
+    smtp_client_body_sent(s->client); /* the dot leaves with the body, in one call to the kernel */
 }
 
 static void outbound_body(void *context)

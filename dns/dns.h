@@ -35,6 +35,7 @@ struct dns_record {
     uint16_t preference;     /* MX */
     char name[DNS_NAME_MAX]; /* MX: the exchange, lower case; empty: "." (null MX) */
     uint8_t address[16];     /* A: 4 bytes, AAAA: 16 */
+    struct slice text;       /* TXT: its strings in one; borrowed like the record */
 };
 
 struct dns_answer {

@@ -88,7 +88,7 @@ void pop3_parse_command(struct slice line, struct pop3_command *ret_command)
     while (rest.size > 0) {
         struct slice argument = slice_split(&rest, ' ');
 
-        if (argument.size == 0 || command.argument_count == POP3_ARGUMENTS_MAX) {
+        if (command.argument_count == POP3_ARGUMENTS_MAX) {
             command.argument_count = UINT32_MAX;
             break;
         }

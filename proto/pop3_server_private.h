@@ -54,7 +54,7 @@ struct pop3_command {
     struct slice verb;
     struct slice rest; /* all behind the one space after the verb */
     struct slice arguments[POP3_ARGUMENTS_MAX];
-    uint32_t argument_count; /* UINT32_MAX: too many, or two spaces in a row */
+    uint32_t argument_count; /* UINT32_MAX: too many. Two spaces have an empty one between. */
 };
 
 void pop3_parse_command(struct slice line, struct pop3_command *ret_command);

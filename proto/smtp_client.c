@@ -329,7 +329,6 @@ static void client_opening(struct smtp_client *client, const struct smtp_remote_
         client_enter_phase(client, SMTP_CLIENT_EHLO);
         write_hello(client, SLICE("EHLO "));
     } else if (client->phase == SMTP_CLIENT_EHLO && (reply->code == 500 || reply->code == 502)) {
-        client->capabilities = (struct smtp_capabilities){0};
         client_enter_phase(client, SMTP_CLIENT_HELO);
         write_hello(client, SLICE("HELO ")); /* RFC 5321 3.2 */
     } else if (good) {

@@ -163,7 +163,7 @@ typedef void queue_finished_fn(void *context, int result);
 /* Ends the attempt: what has no outcome is QUEUE_LATER with "attempt given up". Delivered units are
  * noted lazily; with `durable` they are flushed, and it runs when the notes are on disk (0) or are
  * not (-errno: then nothing was finished and the units are tried again). Frees the attempt (with
- * `durable`: before it runs). */
+ * `durable`: before it runs). While a load is under way this gives it up: `loaded` does not run. */
 void queue_attempt_finish(struct queue_attempt *attempt, queue_finished_fn *durable, void *context);
 
 /* ---- reports --------------------------------------------------------------------------------- */

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$KILAT_TOP/tests/lib/suite.sh"
 
 SUITE_TIMEOUT_S=300
-suite_builds release kilatd kilatctl kilat-bench || exit 1
+suite_builds release kilatd kilatctl kilat-bench kilat-ledger kilat-without-uring || exit 1
 export KILAT_PRESET=release
 for script in "$KILAT_TOP"/tests/e2e/test_*.sh; do
     suite_case "$(basename "$script" .sh)" bash "$script"
