@@ -26,7 +26,7 @@ control_socket = "$home/control"
 # Small segments start faster; a busy server keeps the defaults.
 segment_bytes = 16M
 spare_segments = 1
-shards = 1
+shards = ${KILAT_SHARDS:-1}
 END
         cat
     } >"$home/kilat.conf"

@@ -17,6 +17,15 @@ sanitizers_to() {
     export TSAN_OPTIONS="log_path=$folder/tsan:halt_on_error=0:second_deadlock_stack=1"
 }
 
+# The same for servers that give up root and may not reach a folder of the clone: a folder of its own on disk, which goes
+# when the suite ends. Sets SANITIZERS_FOLDER.
+sanitizers_for_servers() {
+    [ -z "${SANITIZERS_FOLDER:-}" ] || rm -rf "$SANITIZERS_FOLDER"
+    SANITIZERS_FOLDER=$(mktemp -d "${KILAT_STATE_BASE:-/var/tmp}/kilat-reports.XXXXXX")
+    trap 'rm -rf "$SANITIZERS_FOLDER"' EXIT
+    sanitizers_to "$SANITIZERS_FOLDER"
+}
+
 # Prints the reports below `folder`, and in the files LOG..., and fails when there is one.
 sanitizers_clean() {
     local folder=$1 file found=0
