@@ -5,4 +5,4 @@ cd "$KILAT_TOP"
 {
     printf '%s\0' check demo .ci/run
     find tests bench packaging -name '*.sh' -print0
-} | xargs -0 shellcheck -x -S warning
+} | xargs -0 -P 2 -n 8 shellcheck -x -S warning

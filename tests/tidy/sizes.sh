@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# sizes: a C file over 900 lines or a function over 100 has a seam that was not looked for (STYLE 12).
+# sizes: a C file over 900 lines or a function over 100 has a seam that was not looked for. A test file is mostly rows of
+# cases, so it may have 1200.
 set -euo pipefail
 cd "$KILAT_TOP"
 
 status=0
 while IFS= read -r -d '' file; do
     lines=$(wc -l <"$file")
-    [ "$lines" -le 900 ] || { echo "$file has $lines lines" && status=1; }
+    [[ $file == tests/* ]] && most=1200 || most=900
+    [ "$lines" -le $most ] || { echo "$file has $lines lines" && status=1; }
     long=$(awk -v file="$file" '
         /^[A-Za-z_].*\)[[:space:]]*$/ { head = $0 }
         /^\{/ { start = NR }
