@@ -65,10 +65,15 @@ static size_t body_find_special(const uint8_t *data, size_t size, bool *eight_bi
     return i;
 }
 
+static void body_line_grows(struct smtp_body_scan *scan, size_t bytes)
+{
+    scan->line_bytes += bytes;
+    scan->line_bytes_max = MAX(scan->line_bytes_max, scan->line_bytes);
+}
+
 static void body_line_ends(struct smtp_body_scan *scan, unsigned end_bytes)
 {
-    scan->line_bytes += end_bytes;
-    scan->line_bytes_max = MAX(scan->line_bytes_max, scan->line_bytes);
+    body_line_grows(scan, end_bytes);
     scan->line_bytes = 0;
 }
 
@@ -76,7 +81,7 @@ static void body_line_ends(struct smtp_body_scan *scan, unsigned end_bytes)
 static struct slice body_bare_cr(struct smtp_body_scan *scan)
 {
     scan->bare_cr = true;
-    scan->line_bytes++;
+    body_line_grows(scan, 1);
     scan->state = BODY_IN_LINE;
     return slice_of(scan->normalize ? body_blank : body_cr, 1);
 }
@@ -102,8 +107,7 @@ static enum body_step body_line(struct smtp_body_scan *scan, struct slice input,
     if (scan->line_bytes == 0 && input.data[at] == '.')
         scan->dot_line = true;
     at += body_find_special(input.data + at, input.size - at, &scan->eight_bit);
-    scan->line_bytes += at - *i;
-    scan->line_bytes_max = MAX(scan->line_bytes_max, scan->line_bytes);
+    body_line_grows(scan, at - *i);
     *i = at;
     if (at == input.size)
         return STEP_STOPS;
@@ -124,7 +128,7 @@ static enum body_step body_line(struct smtp_body_scan *scan, struct slice input,
         scan->bare_lf = true;
         body_line_ends(scan, 1);
     } else {
-        scan->line_bytes++;
+        body_line_grows(scan, 1);
         scan->nul |= input.data[at] == 0;
         scan->bare_cr |= input.data[at] == '\r';
     }
