@@ -265,9 +265,11 @@ static struct smtp_reply inbound_helo(void *context, struct slice name)
 static struct smtp_reply inbound_mail(void *context, const struct smtp_mail *mail)
 {
     struct inbound *in = context;
-    int r = in->node->draining ? -EAGAIN : queue_admits(in->node->queue);
+    int r = queue_admits(in->node->queue);
 
     ASSERT(in->transaction == NULL);
+    if (in->node->draining || in->node->refusing)
+        return SMTP_REPLY(451, 4, 3, 2, "No new mail is taken just now, try again later");
     if (r == 0 && (in->transaction = transaction_create(in)) == NULL)
         r = -ENOMEM;
     if (r == 0 && !transaction_add_name(in->transaction, mail->sender.whole)) {

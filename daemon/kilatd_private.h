@@ -104,10 +104,14 @@ struct node {
     uint32_t password_checks;        /* under way */
     struct users_watch *users_watch; /* on shard 0 */
     bool reloading;                  /* on shard 0 */
-    bool draining;                   /* no new sessions, no new attempts */
-    bool stopping;
-    uint32_t parts_running; /* of the orderly end: queue, spool, resolver */
-    struct timer patience;
+    bool refusing;                   /* `kilatctl drain`: no new mail, but what is here goes out */
+    bool draining;                   /* the orderly end: no new sessions, no new attempts */
+    enum { NODE_RUNNING, NODE_DRAINING, NODE_SPOOL_STOPPING, NODE_DNS_STOPPING, NODE_OVER } phase;
+    bool queue_stopped;
+    uint64_t patience_until_ns;
+    struct timer again; /* looks after what has not ended yet */
+    struct shard_task check;
+    struct buf start_error;
 };
 
 struct kilatd {
@@ -118,8 +122,7 @@ struct kilatd {
     struct dns_config dns_config;
     uint32_t shard_count;
     struct worker_pool *workers;
-    struct log *boot_log;
-    struct log *logs[KILATD_SHARDS_MAX];
+    struct log *logs[KILATD_SHARDS_MAX + 1]; /* the last one is the boot thread's */
     struct log_writer *log_writer;
     int log_fd;
     int mail_root_fd;
@@ -130,25 +133,25 @@ struct kilatd {
     struct node nodes[KILATD_SHARDS_MAX];
     uint64_t patience_ms;
     uint64_t started_wall_ns;
-    struct buf *start_error; /* during kilatd_start() */
-    atomic_uint started_nodes;
 };
 
 /* ---- between the files ----------------------------------------------------------------------- */
 
 /* boot.c. Shard: boot. 0 or -errno with a sentence. */
 int boot_listen(struct kilatd *kilatd, struct buf *error);
-int boot_become_user(struct kilatd *kilatd, struct buf *error);
-int boot_directories(struct kilatd *kilatd, bool check_only, struct buf *error);
+/* Makes what is missing, for the user whom boot_become_user() will become. */
+int boot_directories(struct kilatd *kilatd, struct buf *error);
+/* When root: becomes settings' user for good. Otherwise nothing. */
+int boot_become_user(const struct kilatd *kilatd, struct buf *error);
 void boot_close_listeners(struct kilatd *kilatd);
 
 /* node.c: start and end of one shard's part. Shard: owner. */
 int node_start(struct shard *shard, void *kilatd);
 void node_stop(struct shard *shard, void *kilatd);
-void node_begin_stop(struct node *node);
-/* One part of the orderly end is done; with the last one the shard stops. */
-void node_part_ended(void *node);
-/* A session or attempt has ended: is the node empty now? */
+void node_signalled(struct shard *shard, uint32_t signals);
+#define NODE_SIGNAL_STOP 1u
+#define NODE_SIGNAL_RELOAD 2u
+/* Something has ended: during the orderly end, is the node empty now? */
 void node_check_empty(struct node *node);
 
 /* listener.c */
@@ -227,9 +230,6 @@ int control_create(struct node *node, struct control **ret_control);
 void control_destroy(struct control **control);
 void control_end(struct control *control);
 bool control_busy(const struct control *control);
-/* control_commands.c: runs one command on `node` and appends its part of the answer. Non-zero: exit status. */
-struct control_call;
-
 /* reload.c. Shard: 0. Takes `accounts`; every shard uses them from its next tick on. */
 void accounts_hand_round(struct node *node, struct accounts *accounts);
 /* Shard 0 reads the file on a worker and hands the new generation round. */

@@ -19,6 +19,7 @@ static void accounts_visit(struct node *node, struct round *round)
 
     accounts_unref(&node->accounts);
     node->accounts = accounts_ref(r->accounts);
+    round_go_on(node, round);
 }
 
 static void accounts_finished(struct node *node, struct round *round)
@@ -117,6 +118,7 @@ static void reload_visit(struct node *node, struct round *round)
     queue_configure(node->queue, &config);
     log_configure(node->shard->log, (enum log_level)settings->log_level,
                   (enum log_format)settings->log_format);
+    round_go_on(node, round);
 }
 
 static void reload_finished(struct node *node, struct round *round)
@@ -133,7 +135,7 @@ static void reload_read_done(struct ring_op *op)
 {
     struct reload *reload = CONTAINER_OF(op, struct reload, op);
 
-    if (op->result < 0 || reload->node->stopping) {
+    if (op->result < 0 || reload->node->draining) {
         generation_unref(&reload->generation);
         reload_end(reload, op->result < 0 ? op->result : -ECANCELED);
         return;

@@ -1,0 +1,340 @@
+/* One shard's part of a server: how it comes up, and its orderly end. */
+#include "daemon/kilatd_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/assert.h"
+#include "core/clock.h"
+#include "storage/maildir.h"
+
+#define NODE_AGAIN_MS 50
+#define NODE_HOT_SHARE 4 /* of the memory budget: group memory kept for sending */
+#define NODE_GATHER_BYTES_MAX (8 * MIB)
+#define NODE_JOURNAL_FLUSH_MS 20
+
+/* ---- what the queue asks ------------------------------------------------------------------------ */
+
+static bool node_is_local(void *context, struct slice domain)
+{
+    return generation_is_local(((struct node *)context)->generation, domain);
+}
+
+static void node_resolve(void *context, uint32_t destination, struct slice name)
+{
+    outbound_resolve(((struct node *)context)->outbound, destination, name);
+}
+
+static void node_connect(void *context, struct queue_slot *slot)
+{
+    outbound_connect(((struct node *)context)->outbound, slot);
+}
+
+static void node_more(void *context, struct queue_slot *slot)
+{
+    outbound_more(((struct node *)context)->outbound, slot);
+}
+
+static void node_recall(void *context, struct queue_slot *slot)
+{
+    outbound_recall(((struct node *)context)->outbound, slot);
+}
+
+static void node_local(void *context)
+{
+    local_ready(((struct node *)context)->local);
+}
+
+static void node_report(void *context, struct queue_report *report)
+{
+    bounce_report(context, report);
+}
+
+static const struct queue_ops node_queue_ops = {
+    .is_local = node_is_local,
+    .resolve = node_resolve,
+    .connect = node_connect,
+    .more = node_more,
+    .recall = node_recall,
+    .local = node_local,
+    .report = node_report,
+};
+
+/* ---- start ---------------------------------------------------------------------------------------- */
+
+static int node_recovered(void *context, const struct spool_recovered_message *message)
+{
+    return queue_recovered(((struct node *)context)->queue, message);
+}
+
+static int node_open_spool(struct node *node)
+{
+    const struct settings *settings = &node->generation->settings;
+    struct spool_recovery *recovery = NULL;
+    struct spool_report report = {0};
+    struct spool_config config = {
+        .number = node->shard->index,
+        .segment_bytes = settings->segment_bytes,
+        .spare_segments = (uint32_t)settings->spare_segments,
+        .hot_bytes_max = settings->memory_max / NODE_HOT_SHARE / node->kilatd->shard_count,
+        .gather_bytes_max = NODE_GATHER_BYTES_MAX,
+        .journal_flush_ms = NODE_JOURNAL_FLUSH_MS,
+        .force_file_system = settings->force_file_system,
+    };
+    char path[4096];
+    int r;
+
+    (void)snprintf(path, sizeof(path), "%s/%04u", settings->spool_directory, node->shard->index);
+    config.path = path;
+    r = spool_recover(&config, node_recovered, node, &recovery, &report, &node->start_error);
+    if (r < 0)
+        return r;
+    log_event(node->shard->log, report.damaged_records > 0 ? LOG_ERROR : LOG_NOTICE, "spool.recovered",
+              log_cstr("path", path), log_u64("messages", report.messages - report.finished),
+              log_u64("finished", report.finished), log_u64("bytes", report.bytes_scanned),
+              log_u64("groups", report.groups), log_u64("torn_groups", report.torn_groups),
+              log_u64("damaged_records", report.damaged_records), log_u64("took_us", report.microseconds));
+    r = spool_start(node->shard, &recovery, &node->spool);
+    if (r < 0) {
+        spool_recovery_destroy(&recovery);
+        buf_printf(&node->start_error, "%s: cannot be started: %s", path, strerror(-r));
+    }
+    return r;
+}
+
+static bool node_unit_waits(void *context, uint64_t id, uint32_t unit)
+{
+    return queue_unit_open(((struct node *)context)->queue, id, unit);
+}
+
+/* What a crash left between DONE and the mailbox, or before DONE. */
+static int node_recover_mailboxes(struct node *node)
+{
+    int r = maildir_recover(node->kilatd->mail_root_fd, spool_uuid(node->spool), node_unit_waits, node);
+
+    if (r < 0) {
+        buf_printf(&node->start_error, "%s: cannot be looked through: %s",
+                   node->generation->settings.mail_directory, strerror(-r));
+        return r;
+    }
+    if (r > 0)
+        log_event(node->shard->log, LOG_NOTICE, "mailboxes.recovered", log_u64("published", (uint64_t)r));
+    return 0;
+}
+
+static int node_make_parts(struct node *node)
+{
+    struct queue_config config;
+    int r;
+
+    generation_queue_config(node->generation, &config);
+    r = queue_create(node->shard, NULL, &config, &node_queue_ops, node, &node->queue);
+    if (r == 0)
+        r = dns_create(node->shard, &node->kilatd->dns_config, &node->dns);
+    if (r == 0)
+        r = outbound_create(node, &node->outbound);
+    if (r == 0)
+        r = local_create(node, &node->local);
+    if (r == 0)
+        r = hash_table_init(&node->peers, 256);
+    return r;
+}
+
+static void node_open_listeners(struct node *node)
+{
+    struct kilatd *kilatd = node->kilatd;
+
+    for (uint32_t i = 0; i < kilatd->listen_count; i++) {
+        int fd = kilatd->listen_fds[node->shard->index][i];
+        kilatd->listen_fds[node->shard->index][i] = -1;
+        listener_open(&node->listeners[node->listener_count++], node, kilatd->listen_kinds[i], fd);
+    }
+}
+
+static void node_again(struct timer *timer);
+static void node_check(struct shard_task *task);
+
+static void node_init(struct node *node, struct kilatd *kilatd, struct shard *shard)
+{
+    *node = (struct node){.kilatd = kilatd, .shard = shard};
+    node->generation = generation_ref(kilatd->generation);
+    node->accounts = accounts_ref(kilatd->accounts);
+    random_bytes(&node->peers_key, sizeof(node->peers_key));
+    list_init(&node->sessions);
+    list_init(&node->holding);
+    list_init(&node->starving);
+    timer_init(&node->relief, inbound_relief);
+    timer_init(&node->again, node_again);
+    shard_task_init(&node->check, node_check);
+    buf_init(&node->start_error, 4 * KIB);
+    shard->user = node;
+}
+
+int node_start(struct shard *shard, void *context)
+{
+    struct kilatd *kilatd = context;
+    struct node *node = &kilatd->nodes[shard->index];
+    int r;
+
+    node_init(node, kilatd, shard);
+    r = node_make_parts(node);
+    if (r == 0)
+        r = node_open_spool(node);
+    if (r == 0)
+        r = node_recover_mailboxes(node);
+    if (r == 0 && shard->index == 0)
+        r = control_create(node, &node->control);
+    if (r == 0 && shard->index == 0)
+        r = users_watch_start(node);
+    if (r < 0) {
+        if (node->start_error.size == 0)
+            buf_printf(&node->start_error, "shard %u cannot start: %s", shard->index, strerror(-r));
+        node_stop(shard, context);
+        return r;
+    }
+    queue_start(node->queue, node->spool);
+    node_open_listeners(node);
+    return 0;
+}
+
+void node_stop(struct shard *shard, void *context)
+{
+    struct node *node = shard->user;
+
+    (void)context;
+    shard_undefer(&node->check);
+    users_watch_destroy(node);
+    control_destroy(&node->control);
+    local_destroy(&node->local);
+    outbound_destroy(&node->outbound);
+    queue_destroy(&node->queue);
+    dns_destroy(&node->dns);
+    spool_destroy(&node->spool);
+    hash_table_deinit(&node->peers);
+    generation_unref(&node->generation);
+    accounts_unref(&node->accounts);
+}
+
+/* ---- the orderly end --------------------------------------------------------------------------------- */
+
+static void node_queue_stopped(void *context)
+{
+    struct node *node = context;
+
+    node->queue_stopped = true;
+    node_check_empty(node);
+}
+
+static void node_dns_stopped(void *context)
+{
+    struct node *node = context;
+
+    node->phase = NODE_OVER;
+    shard_timer_disarm(node->shard, &node->again);
+    shard_timer_disarm(node->shard, &node->relief);
+    log_event(node->shard->log, LOG_NOTICE, "shard.stopped");
+    shard_stop(node->shard);
+}
+
+static void node_spool_stopped(void *context)
+{
+    struct node *node = context;
+
+    node->phase = NODE_DNS_STOPPING;
+    dns_stop(node->dns, node_dns_stopped, node);
+}
+
+static bool node_listening(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->listener_count; i++)
+        if (node->listeners[i].fd >= 0)
+            return true;
+    return false;
+}
+
+static bool node_is_empty(const struct node *node)
+{
+    return node->queue_stopped && list_empty(&node->sessions) && outbound_sessions(node->outbound) == 0 &&
+           !local_busy(node->local) && !node_listening(node) && node->password_checks == 0 &&
+           !users_watch_busy(node) && !node->reloading &&
+           (node->control == NULL || !control_busy(node->control));
+}
+
+static void node_check(struct shard_task *task)
+{
+    struct node *node = CONTAINER_OF(task, struct node, check);
+
+    if (node->phase != NODE_DRAINING || !node_is_empty(node))
+        return;
+    node->phase = NODE_SPOOL_STOPPING;
+    spool_stop(node->spool, node_spool_stopped, node);
+}
+
+void node_check_empty(struct node *node)
+{
+    if (node->phase == NODE_DRAINING)
+        shard_defer(node->shard, &node->check);
+}
+
+/* Ends what can be ended in order, and, when the patience is over, the rest. */
+static void node_end_all(struct node *node)
+{
+    bool cut = node->shard->now_ns >= node->patience_until_ns;
+
+    list_for_each_safe(at, &node->sessions)
+    {
+        struct session *session = CONTAINER_OF(at, struct session, node);
+        if (cut)
+            session->cut(session);
+        else
+            session->end(session);
+    }
+    outbound_end(node->outbound, cut);
+    if (node->control != NULL)
+        control_end(node->control);
+}
+
+static void node_again(struct timer *timer)
+{
+    struct node *node = CONTAINER_OF(timer, struct node, again);
+
+    if (node->phase != NODE_DRAINING)
+        return;
+    node_end_all(node);
+    node_check_empty(node);
+    shard_timer_arm(node->shard, timer, NODE_AGAIN_MS);
+}
+
+static void node_begin_stop(struct node *node)
+{
+    if (node->phase != NODE_RUNNING)
+        return;
+    node->phase = NODE_DRAINING;
+    node->draining = true;
+    node->patience_until_ns = node->shard->now_ns + node->kilatd->patience_ms * MS_NS;
+    log_event(node->shard->log, LOG_NOTICE, "shard.stopping", log_u64("sessions", node->session_count),
+              log_u64("outgoing", outbound_sessions(node->outbound)));
+    for (uint32_t i = 0; i < node->listener_count; i++)
+        listener_close(&node->listeners[i]);
+    users_watch_stop(node);
+    queue_stop(node->queue, node_queue_stopped, node);
+    shard_timer_arm(node->shard, &node->again, 0);
+}
+
+static void node_reloaded(void *context, int result, struct slice text)
+{
+    (void)context;
+    (void)result;
+    (void)text; /* reload.c has logged it */
+}
+
+void node_signalled(struct shard *shard, uint32_t signals)
+{
+    struct node *node = shard->user;
+
+    if ((signals & NODE_SIGNAL_RELOAD) != 0 && shard->index == 0 && node->phase == NODE_RUNNING)
+        reload_begin(node, node_reloaded, NULL);
+    if ((signals & NODE_SIGNAL_STOP) != 0)
+        node_begin_stop(node);
+}
