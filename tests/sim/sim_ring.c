@@ -13,6 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void)(data), (void)(size))
+#endif
+
 #define SIM_BUFFERS_DEFAULT 512
 #define SIM_BUFFER_BYTES_DEFAULT 8192
 #define SIM_BATCH_MAX 64
@@ -72,6 +79,7 @@ int ring_create(const struct ring_params *params, struct ring **ret_ring)
                                                 .id = (uint16_t)i};
         ring->free_ids[ring->free_count++] = (uint16_t)i;
     }
+    ASAN_POISON_MEMORY_REGION(ring->buffer_memory, (size_t)ring->buffer_count * size);
     list_init(&ring->requests);
     list_init(&ring->ready);
     list_push_back(&ring->process->rings, &ring->node);
@@ -89,6 +97,7 @@ void ring_destroy(struct ring **ring)
     ASSERT(r->in_flight == 0 && list_empty(&r->ready));
     ASSERT(r->free_count == r->buffer_count); /* somebody still holds a receive buffer */
     list_remove(&r->node);
+    ASAN_UNPOISON_MEMORY_REGION(r->buffer_memory, (size_t)r->buffer_count * r->buffers[0].capacity);
     free(r->buffers);
     free(r->free_ids);
     free(r->buffer_memory);
@@ -108,6 +117,9 @@ static void run_completion(struct ring *ring, struct completion *completion)
     ASSERT(op->in_flight);
     op->result = completion->result;
     op->buffer = completion->buffer;
+    if (op->buffer != NULL) /* only what was received may be read */
+        ASAN_POISON_MEMORY_REGION(op->buffer->data + op->result,
+                                  op->buffer->capacity - (size_t)op->result);
     op->more = completion->more;
     if (!op->more) {
         op->in_flight = false;
@@ -246,6 +258,8 @@ void sim_ring_abandon(struct ring *ring)
     }
     while ((node = list_pop_front(&ring->ready)) != NULL)
         free(CONTAINER_OF(node, struct completion, node));
+    ASAN_UNPOISON_MEMORY_REGION(ring->buffer_memory,
+                                (size_t)ring->buffer_count * ring->buffers[0].capacity);
     free(ring->buffer_memory);
     ring->buffer_memory = NULL;
 }
@@ -260,6 +274,7 @@ struct ring_buffer *sim_ring_buffer_take(struct ring *ring)
         return NULL;
     buffer = &ring->buffers[ring->free_ids[--ring->free_count]];
     ASSERT(buffer->references == 0);
+    ASAN_UNPOISON_MEMORY_REGION(buffer->data, buffer->capacity);
     buffer->references = 1;
     return buffer;
 }
@@ -279,7 +294,9 @@ void ring_buffer_unref(struct ring_buffer *buffer)
     if (--buffer->references > 0)
         return;
     /* Whoever reads it now reads nonsense, and the same nonsense in every run. */
+    ASAN_UNPOISON_MEMORY_REGION(buffer->data, buffer->capacity);
     memset(buffer->data, 0xdb, buffer->capacity);
+    ASAN_POISON_MEMORY_REGION(buffer->data, buffer->capacity);
     ring->free_ids[ring->free_count++] = buffer->id;
 }
 

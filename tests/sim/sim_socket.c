@@ -20,6 +20,22 @@ static void end_request(struct sim_request **slot, int32_t result)
     sim_request_end(request, result, NULL);
 }
 
+/* Lent memory must not change before the completion: the real kernel may read it at any moment. */
+static uint64_t lent_hash(const struct sim_request *request)
+{
+    uint64_t hash = 1;
+
+    for (size_t i = 0; i < request->vec_count; i++)
+        hash = sim_hash_bytes(hash, request->vec[i].iov_base, request->vec[i].iov_len);
+    return hash;
+}
+
+static void end_send(struct sim_end *end, int32_t result)
+{
+    ASSERT(lent_hash(end->send_request) == end->send_request->content_hash);
+    end_request(&end->send_request, result);
+}
+
 static void pump_receive(struct sim_end *end)
 {
     while (end->receive_request != NULL && end->inbox_size > 0) {
@@ -54,8 +70,7 @@ static void pump_send(struct sim_end *end)
         ssize_t count = sim_end_send(end, from, vec->iov_len - request->vec_offset);
 
         if (count < 0) {
-            end_request(&end->send_request,
-                        request->done_bytes > 0 ? (int32_t)request->done_bytes : (int32_t)count);
+            end_send(end, request->done_bytes > 0 ? (int32_t)request->done_bytes : (int32_t)count);
             return;
         }
         if (count == 0 && vec->iov_len > request->vec_offset)
@@ -68,7 +83,7 @@ static void pump_send(struct sim_end *end)
         }
     }
     if (request != NULL)
-        end_request(&end->send_request, (int32_t)request->done_bytes);
+        end_send(end, (int32_t)request->done_bytes);
 }
 
 void sim_socket_pump(struct sim_end *end)
@@ -307,8 +322,7 @@ static void cancel_send(struct sim_request *request)
 {
     struct sim_end *end = request->object;
 
-    end_request(&end->send_request,
-                request->done_bytes > 0 ? (int32_t)request->done_bytes : -ECANCELED);
+    end_send(end, request->done_bytes > 0 ? (int32_t)request->done_bytes : -ECANCELED);
 }
 
 static void send_begin(struct ring *ring, struct ring_op *op, int fd, const struct iovec *vec,
@@ -328,6 +342,7 @@ static void send_begin(struct ring *ring, struct ring_op *op, int fd, const stru
     request = sim_request_begin(ring, op, end, cancel_send);
     request->vec = vec;
     request->vec_count = count;
+    request->content_hash = lent_hash(request);
     end->send_request = request;
     sim_socket_pump(end);
 }
