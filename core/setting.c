@@ -196,7 +196,7 @@ static const char *setting_refusal(const struct setting *row, const char *text,
 
 /* ---- libconfuse ------------------------------------------------------------------------------ */
 
-static void setting_complain(cfg_t *cfg, const char *format, va_list args)
+static void KILAT_PRINTF(2, 0) setting_complain(cfg_t *cfg, const char *format, va_list args)
 {
     struct setting_parse *parse = setting_current;
 

@@ -281,7 +281,7 @@ bool pop3_server_closed(const struct pop3_server *server)
 
 bool pop3_server_pending(const struct pop3_server *server)
 {
-    return (1u << server->state) & (IN(LOGIN) | IN(SENDING) | IN(UPDATE));
+    return (1u << server->state) & (IN(LOGIN) | IN(LISTING) | IN(SENDING) | IN(UPDATE));
 }
 
 struct pop3_totals pop3_server_totals(const struct pop3_server *server)

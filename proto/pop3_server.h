@@ -85,7 +85,8 @@ struct buf *pop3_server_out(struct pop3_server *server);
  * either direction. */
 uint32_t pop3_server_patience_ms(const struct pop3_server *server);
 bool pop3_server_closed(const struct pop3_server *server);
-/* A log-in, a message or a QUIT waits for the owner's answer. */
+/* A log-in, a message or a QUIT waits for the owner, or a listing for the peer to read: the last
+ * command is not answered in full yet. */
 bool pop3_server_pending(const struct pop3_server *server);
 /* For the log line at the end: counts and bytes. */
 struct pop3_totals {

@@ -563,6 +563,8 @@ static void list_a_large_mailbox(const char *verb, bool by_input)
     cr_expect_eq(pop3_server_input(session.server, slice_cstr(verb)), strlen(verb));
     cr_expect_eq(pop3_server_input(session.server, SLICE("NOOP\r\n")), 0);
     while (out->size > 0 && portions++ < 1000) {
+        cr_expect_eq(pop3_server_pending(session.server),
+                     memcmp(out->data + out->size - 3, ".\r\n", 3) != 0);
         cr_assert_lt(out->size, 17 * KIB);
         for (size_t i = 0; i < out->size; i++)
             lines += out->data[i] == '\n';
