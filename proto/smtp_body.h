@@ -12,8 +12,8 @@
 
 struct smtp_body_scan {
     uint8_t state; /* private */
-    bool
-        normalize; /* set after init: a bare LF becomes CRLF, a bare CR a blank (both are noted all the same) */
+    /* Set after init: a bare LF becomes CRLF, a bare CR a blank; both are noted all the same. */
+    bool normalize;
     bool ended; /* the end of data was consumed */
     bool bare_cr, bare_lf, nul, eight_bit;
     bool dot_line;           /* a line of the content begins with "." after unstuffing */
