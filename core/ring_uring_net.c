@@ -38,9 +38,9 @@ void uring_prepare_net(struct io_uring_sqe *sqe, struct ring_op *op)
         break;
     case URING_RECEIVE:
         io_uring_prep_recv(sqe, op->fd, NULL, 0, 0);
-        /* Poll first: usually nothing is there yet, and a try would only take a buffer and give it
-         * back. */
-        sqe->ioprio = IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST;
+        /* Without POLL_FIRST, although it would save a try: on Linux 6.18 a unix socket on which bytes and
+         * the end are waiting already would then never tell of the end. */
+        sqe->ioprio = IORING_RECV_MULTISHOT;
         sqe->flags |= IOSQE_BUFFER_SELECT;
         sqe->buf_group = URING_BUFFER_GROUP;
         break;

@@ -378,6 +378,8 @@ static int create_group(const struct shard_params *params, struct shard_group **
     if (group == NULL)
         return -ENOMEM;
     group->params = *params;
+    if (group->params.one_thread)
+        group->params.count = 1;
     if (group->params.count == 0)
         group->params.count = thread_cpu_count();
     (void)pthread_mutex_init(&group->lock, NULL); /* neither can fail with these arguments */
@@ -414,7 +416,9 @@ int shard_group_start(const struct shard_params *params, struct shard_group **re
     r = create_group(params, &group);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; r == 0 && i < group->params.count; i++)
+    if (params->one_thread)
+        r = shard_begin(&group->shards[0]);
+    for (uint32_t i = 0; r == 0 && !params->one_thread && i < group->params.count; i++)
         r = thread_start_shard(&group->shards[i], shard_loop, i, &group->threads[i]);
     if (r < 0)
         give_up(group, r);
@@ -429,10 +433,19 @@ int shard_group_start(const struct shard_params *params, struct shard_group **re
     return 0;
 }
 
+static void run_here(struct shard *shard)
+{
+    while (shard->begun && !shard->stopping)
+        shard_tick(shard, true);
+    shard_end(shard);
+}
+
 void shard_group_join(struct shard_group **group)
 {
     if (*group == NULL)
         return;
+    if ((*group)->params.one_thread)
+        run_here(&(*group)->shards[0]);
     for (uint32_t i = 0; i < (*group)->params.count; i++)
         thread_join(&(*group)->threads[i]);
     destroy_group(*group);

@@ -50,14 +50,21 @@ struct shard_params {
     uint32_t count; /* shards; 0: one per CPU this process may use */
     struct ring_params ring;
     struct log **logs; /* one a shard, borrowed */
-    /* Runs on the shard's own thread once all rings exist, before its first tick. 0, or -errno: the
-     * whole group stops again and shard_group_start() returns it. */
+    /* Runs on the shard's own thread once its ring exists, before its first tick. Messages to others
+     * may be sent and arrive when those tick, which none does before all have started. 0, or
+     * -errno: the whole group stops again and shard_group_start() returns it. */
     int (*start)(struct shard *shard, void *context);
-    /* Runs on the shard's thread after shard_stop() has ended the loop, before the ring goes. */
+    /* Runs on the shard's thread after the loops of all shards have ended (shard_stop()), before the
+     * ring goes; may tick until its last operations have completed. */
     void (*stop)(struct shard *shard, void *context);
     /* Runs on the shard's thread after shard_signal(), once for all that came together. */
     void (*signalled)(struct shard *shard, uint32_t signals);
     void *context;
+    /* For valgrind and callgrind (which cannot follow two threads that wait in the kernel), and for
+     * tests: one shard and no thread. start() runs inside shard_group_start(), whose caller then
+     * calls shard_tick() itself, or lets shard_group_join() do so until the shard is stopped. Give
+     * the ring no workers, and jobs run inline as well. */
+    bool one_thread;
 };
 
 /* Starts all threads and returns when every start() has succeeded. Shard: boot. 0 or -errno. */
