@@ -44,6 +44,16 @@ static void message_clear(struct message *message)
     buf_init(&message->body, 64 * MIB);
 }
 
+/* Owned. */
+static char *text_of(struct slice s)
+{
+    char *text = malloc(s.size + 1);
+
+    ASSERT(text != NULL);
+    ASSERT(slice_to_cstr(s, text, s.size + 1));
+    return text;
+}
+
 /* Yes and no take effect when they are answered, so that "later" shows that nothing happened before. */
 static void effect(struct session *s, enum op op, const struct smtp_reply *reply)
 {
@@ -92,9 +102,7 @@ static struct smtp_reply op_mail(void *context, const struct smtp_mail *mail)
     struct session *s = context;
 
     message_clear(&s->open);
-    s->open.sender = strndup((const char *)mail->sender.whole.data, mail->sender.whole.size);
-    if (s->open.sender == NULL)
-        s->open.sender = strdup("");
+    s->open.sender = text_of(mail->sender.whole);
     return decide(s, OP_MAIL, SMTP_REPLY(250, 2, 1, 0, "Sender ok"));
 }
 
@@ -112,7 +120,7 @@ static struct smtp_reply op_rcpt(void *context, const struct smtp_rcpt *rcpt)
     struct smtp_reply reply = SMTP_REPLY(250, 2, 1, 5, "Recipient ok");
 
     free(s->rcpt_asked);
-    s->rcpt_asked = strndup((const char *)to->whole.data, to->whole.size);
+    s->rcpt_asked = text_of(to->whole);
     if (to->domain.size > 0 && !slice_equal_nocase(to->domain, SLICE("kawan.test")) &&
         !slice_equal_nocase(to->domain, SLICE("debianindonesia.test")))
         reply = SMTP_REPLY(550, 5, 7, 1, "Relaying denied");
