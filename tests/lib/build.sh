@@ -16,7 +16,7 @@ build_preset() {
         return 1
     }
     ninja -C "$KILAT_TOP/build/$preset" -k 0 "$@" 2>&1 </dev/null | report_progress "build $preset" "$log" || {
-        grep -E 'error|FAILED|undefined' "$log" | head -n 40 >&2
+        grep -E 'error:|FAILED|undefined reference' "$log" | head -n 20 >&2
         report_say "build: $preset failed, see $log"
         return 1
     }

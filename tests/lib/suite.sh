@@ -13,7 +13,11 @@ suite_builds() {
     started_ms=$(report_now_ms)
     mkdir -p "$KILAT_TOP/build/$preset"
     build_preset "$preset" "$@" || status=$?
-    suite_record "build $preset" "$status" "$KILAT_TOP/build/$preset/build.log" "$started_ms"
+    if [ "$status" != 0 ]; then # the lines that matter last, where a failure shows them
+        grep -E -A 3 'error:|FAILED|undefined reference' "$KILAT_TOP/build/$preset/build.log" >"$SUITE_LOGS/build-$preset.log" ||
+            cp "$KILAT_TOP/build/$preset/build.log" "$SUITE_LOGS/build-$preset.log"
+    fi
+    suite_record "build $preset" "$status" "$SUITE_LOGS/build-$preset.log" "$started_ms"
     [ "$status" = 0 ]
 }
 

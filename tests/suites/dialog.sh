@@ -6,10 +6,6 @@ set -euo pipefail
 
 suite_builds asan dialog_run || exit 1
 sanitizers_to "$SUITE_LOGS/reports"
-for folder in "$KILAT_TOP"/tests/dialog "$KILAT_TOP"/tests/dialog/*/; do
-    compgen -G "$folder/*.dlg" >/dev/null || continue
-    name=${folder#"$KILAT_TOP"/tests/}
-    suite_case "${name%/}" "$KILAT_TOP/build/asan/tests/dialog_run" "$folder"
-done
+suite_case "dialogues" "$KILAT_TOP/build/asan/tests/dialog_run" "$KILAT_TOP/tests/dialog"
 sanitizers_case dialog "$SUITE_LOGS/reports"
 ! suite_failed

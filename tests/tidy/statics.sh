@@ -12,10 +12,14 @@ allow=tests/tidy/statics.allow
 status=0
 for library in build/release/libkilat_{core,door,proto,storage,queue,dns,settings,daemon}.a; do
     [ -e "$library" ] || { echo "$library is not built" && exit 1; }
-    found=$(objdump --syms "$library" | awk '
-        /^[^ ]+: +file format/ { object = $1; sub(/:$/, "", object) }
-        $0 ~ /[[:space:]]O[[:space:]]/ && $0 ~ /(\.bss|\.data|\.tbss|\.tdata|\*COM\*)/ && $0 !~ /\.data\.rel\.ro/ {
-            print object, $NF
+    # A line of objdump: value, flags, section; a tab; size and name. Section symbols have no size of their own.
+    found=$(objdump --syms "$library" | awk -F '\t' '
+        /^[^ ]+: +file format/ { object = $1; sub(/:.*/, "", object) }
+        NF == 2 {
+            words = split($1, left, " "); split($2, right, " ")
+            section = left[words]
+            if (section ~ /^(\.t?(bss|data)|\*COM\*)/ && section !~ /^\.data\.rel\.ro/ && right[1] !~ /^0+$/)
+                print object, right[length(right)]
         }')
     while read -r object symbol; do
         [ -n "$symbol" ] || continue
