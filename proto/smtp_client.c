@@ -169,7 +169,7 @@ static void write_mail(struct smtp_client *client)
     buf_append(&client->out, SLICE("MAIL FROM:<"));
     buf_append(&client->out, client->transaction.sender);
     buf_append_byte(&client->out, '>');
-    if (client->capabilities.size) { /* RFC 1870 5 */
+    if (client->capabilities.size) { /* RFC 1870 6 */
         buf_append(&client->out, SLICE(" SIZE="));
         buf_append_u64(&client->out, client->transaction.body_bytes);
     }

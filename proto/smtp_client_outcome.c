@@ -68,7 +68,7 @@ void smtp_client_judge(struct smtp_client *client)
         smtp_client_tell_all(client, SMTP_NEVER, &refuse_eight_bit);
         return;
     }
-    /* RFC 1870 6.1: a message larger than the announced maximum need not be tried. */
+    /* RFC 1870 7: a message larger than the announced maximum need not be tried. */
     if (offered->size_max > 0 && transaction->body_bytes > offered->size_max) {
         smtp_client_tell_all(client, SMTP_NEVER, &refuse_size);
         return;
@@ -88,7 +88,7 @@ void smtp_client_judge(struct smtp_client *client)
 /* The first digit decides (RFC 5321 4.2.1), with one exception for RCPT. */
 static enum smtp_outcome reply_outcome(const struct smtp_remote_reply *reply, bool to_rcpt)
 {
-    /* "Too many recipients" was wrongly listed as 552 in RFC 821 (RFC 5321 4.5.3.1.10). */
+    /* "Too many recipients" once was 552 by mistake (RFC 5321 4.5.3.1.10). */
     if (to_rcpt && reply->code == 552)
         return SMTP_LATER;
     return reply->code < 300 ? SMTP_DELIVERED : reply->code < 500 ? SMTP_LATER : SMTP_NEVER;
