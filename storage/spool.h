@@ -15,11 +15,14 @@
 #ifndef KILAT_STORAGE_SPOOL_H
 #define KILAT_STORAGE_SPOOL_H
 
+#include "core/buf.h"
 #include "core/shard.h"
 
 struct spool;
 
 #define SPOOL_INLINE_BODY_MAX (64 * KIB) /* larger bodies arrive as chunks */
+#define SPOOL_CHUNK_BYTES_MAX                                                                      \
+    (256 * KIB) /* of one spool_upload_chunk(), which a reader verifies as a whole */
 #define SPOOL_UUID_BYTES 16
 #define SPOOL_ID_TEXT_SIZE 16 /* 13 base32 digits, a check character, the NUL */
 
@@ -49,6 +52,7 @@ struct spool_config {
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
     bool force_file_system;    /* accept tmpfs and others than ext4 and XFS */
     bool buffered;             /* never try O_DIRECT (tests of the fallback) */
+    int32_t owner_pid;         /* written to LOCK, for what a second process is told; 0: none */
 };
 
 /* State of one unit after replay. */
@@ -112,6 +116,11 @@ uint64_t spool_recovery_counter(
 
 /* ---- accepting ------------------------------------------------------------------------------- */
 
+/* A range of the body that is kept as received and left out when it is read (a forged field, Bcc). */
+struct spool_skip {
+    uint32_t offset, bytes;
+};
+
 struct spool_upload;
 struct spool_append;
 /* Runs in a later tick, in the order of the appends. result 0: durable (QUEUE I2, I3). Otherwise
@@ -126,26 +135,28 @@ struct spool_append { /* embedded in the caller's transaction; the fields are fi
     struct slice head;        /* our own header fields, in front of the body */
     const struct iovec *body; /* pieces, in order; copied within the call (the one copy) */
     uint32_t body_pieces;
-    struct spool_upload
-        *upload;        /* instead of `body`: a body that came in chunks; ended by this append */
+    struct spool_upload *upload;    /* instead of `body`: it came in chunks; ended by this append */
+    const struct spool_skip *skips; /* ascending, not overlapping, inside the body; at most 1024 */
+    uint32_t skip_count;
     uint8_t flags;      /* enum spool_flags */
     uint32_t arrival_s; /* wall clock */
     spool_append_fn *done;
     int result;
     struct spool_location location; /* set before `done` */
-    uint64_t body_bytes;            /* set by the call */
+    uint64_t body_bytes;            /* set by the call: what a reader hands out, without skips */
     struct list_node node;          /* private */
 };
-/* Copies everything within the call; the slices need not outlive it. 0: `done` follows. -EAGAIN:
- * too much gathers (wait with spool_await_room()), -ENOSPC, -E2BIG, -EIO (no segment can be
- * written): nothing happened. */
+/* Copies everything within the call; the slices need not outlive it. 0: `done` follows, and an
+ * upload is taken (`upload` is NULL then). -EAGAIN: too much gathers (wait with
+ * spool_await_room()), -ENOSPC, -E2BIG, -EIO (no segment can be written, or J is not available),
+ * -ENOMEM: nothing happened. */
 int spool_append(struct spool *spool, struct spool_append *append);
 
 /* A body over 64 KiB: CHUNK records into the normal groups, without waiting for a sync; only
  * COMMIT, written by spool_append() with `upload` after all chunk writes have completed, makes the
  * message exist (QUEUE I6). */
 int spool_upload_begin(struct spool *spool, uint64_t id, struct spool_upload **ret_upload);
-/* Copies within the call. 0, or -EAGAIN and the like as above. */
+/* Copies within the call: 1 byte to SPOOL_CHUNK_BYTES_MAX. 0, or -EAGAIN and the like as above. */
 int spool_upload_chunk(struct spool_upload *upload, const struct iovec *pieces,
                        uint32_t piece_count);
 uint64_t spool_upload_bytes(const struct spool_upload *upload);

@@ -91,7 +91,7 @@ void spool_super_encode(const struct spool_super *super, uint8_t slot[SPOOL_BLOC
     memcpy(slot, SUPER_MAGIC, 8);
     features_encode(&super->features, slot + 8);
     put_64(slot + 24, super->sequence);
-    memcpy(slot + 32, super->uuid, SPOOL_UUID_SIZE);
+    memcpy(slot + 32, super->uuid, SPOOL_UUID_BYTES);
     put_32(slot + 48, super->number);
     put_64(slot + 56, super->epoch);
     put_64(slot + 64, super->id_limit);
@@ -106,7 +106,7 @@ bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_supe
         return false;
     features_decode(slot + 8, &ret_super->features);
     ret_super->sequence = get_64(slot + 24);
-    memcpy(ret_super->uuid, slot + 32, SPOOL_UUID_SIZE);
+    memcpy(ret_super->uuid, slot + 32, SPOOL_UUID_BYTES);
     ret_super->number = get_32(slot + 48);
     ret_super->epoch = get_64(slot + 56);
     ret_super->id_limit = get_64(slot + 64);
@@ -125,7 +125,7 @@ void spool_segment_header_encode(const struct spool_segment_header *header,
     block[24] = (uint8_t)header->stream;
     block[25] = header->lane;
     put_32(block + 28, header->number);
-    memcpy(block + 32, header->uuid, SPOOL_UUID_SIZE);
+    memcpy(block + 32, header->uuid, SPOOL_UUID_BYTES);
     put_64(block + 48, header->incarnation);
     put_64(block + 56, header->epoch);
     put_64(block + 64, header->size_bytes);
@@ -142,14 +142,15 @@ bool spool_segment_header_decode(const uint8_t block[SPOOL_BLOCK_BYTES],
     const uint8_t *from = block;
 
     for (int copy = 0; copy < 2; copy++, from = block + SEGMENT_COPY_OFFSET) {
-        if (memcmp(from, SEGMENT_MAGIC, 8) != 0 || get_32(from + 124) != crc32c(0, slice_of(from, 124)) ||
+        if (memcmp(from, SEGMENT_MAGIC, 8) != 0 ||
+            get_32(from + 124) != crc32c(0, slice_of(from, 124)) ||
             get_32(from + 80) != SPOOL_BLOCK_BYTES)
             continue;
         features_decode(from + 8, &ret_header->features);
         ret_header->stream = (char)from[24];
         ret_header->lane = from[25];
         ret_header->number = get_32(from + 28);
-        memcpy(ret_header->uuid, from + 32, SPOOL_UUID_SIZE);
+        memcpy(ret_header->uuid, from + 32, SPOOL_UUID_BYTES);
         ret_header->incarnation = get_64(from + 48);
         ret_header->epoch = get_64(from + 56);
         ret_header->size_bytes = get_64(from + 64);
@@ -160,12 +161,12 @@ bool spool_segment_header_decode(const uint8_t block[SPOOL_BLOCK_BYTES],
     return false;
 }
 
-uint32_t spool_seed(const uint8_t uuid[SPOOL_UUID_SIZE], uint64_t incarnation)
+uint32_t spool_seed(const uint8_t uuid[SPOOL_UUID_BYTES], uint64_t incarnation)
 {
-    uint8_t bytes[SPOOL_UUID_SIZE + 8];
+    uint8_t bytes[SPOOL_UUID_BYTES + 8];
 
-    memcpy(bytes, uuid, SPOOL_UUID_SIZE);
-    put_64(bytes + SPOOL_UUID_SIZE, incarnation);
+    memcpy(bytes, uuid, SPOOL_UUID_BYTES);
+    put_64(bytes + SPOOL_UUID_BYTES, incarnation);
     return crc32c(0, slice_of(bytes, sizeof(bytes)));
 }
 
@@ -248,8 +249,8 @@ void spool_record_seal(uint8_t header[SPOOL_RECORD_HEADER_BYTES], uint32_t seed,
            crc32c(seed_at(seed, offset), slice_of(header, RECORD_CRC_OFFSET)));
 }
 
-bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t room, uint32_t seed,
-                         uint64_t offset, struct spool_record *ret_record)
+bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t room,
+                         uint32_t seed, uint64_t offset, struct spool_record *ret_record)
 {
     uint32_t record_bytes = get_32(from + 4);
     uint64_t sum;
@@ -274,8 +275,9 @@ bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t
         .front_crc = get_32(from + 36),
         .body_crc = get_32(from + 40),
     };
-    sum = SPOOL_RECORD_HEADER_BYTES + (uint64_t)ret_record->envelope_bytes + ret_record->head_bytes +
-          (uint64_t)ret_record->skip_count * SPOOL_SKIP_BYTES + ret_record->body_bytes;
+    sum = SPOOL_RECORD_HEADER_BYTES + (uint64_t)ret_record->envelope_bytes +
+          ret_record->head_bytes + (uint64_t)ret_record->skip_count * SPOOL_SKIP_BYTES +
+          ret_record->body_bytes;
     return sum == record_bytes;
 }
 
@@ -312,6 +314,12 @@ struct spool_skip spool_skip_get(const uint8_t *skips, uint32_t index)
     const uint8_t *from = skips + (size_t)index * SPOOL_SKIP_BYTES;
 
     return (struct spool_skip){.offset = get_32(from), .bytes = get_32(from + 4)};
+}
+
+void spool_skip_put(uint8_t *skips, uint32_t index, struct spool_skip skip)
+{
+    put_32(skips + (size_t)index * SPOOL_SKIP_BYTES, skip.offset);
+    put_32(skips + (size_t)index * SPOOL_SKIP_BYTES + 4, skip.bytes);
 }
 
 bool spool_skips_ok(struct slice skips, uint64_t body_bytes, uint64_t *ret_bytes)
@@ -359,15 +367,16 @@ bool spool_chunk_list_decode(struct slice list, struct spool_chunk_list *ret_lis
     return sum == ret_list->body_bytes;
 }
 
-void spool_chunk_list_encode(uint8_t to[SPOOL_CHUNK_LIST_BYTES], uint64_t body_bytes, uint32_t body_crc,
-                             uint32_t count)
+void spool_chunk_list_encode(uint8_t to[SPOOL_CHUNK_LIST_BYTES], uint64_t body_bytes,
+                             uint32_t body_crc, uint32_t count)
 {
     put_64(to, body_bytes);
     put_32(to + 8, body_crc);
     put_32(to + 12, count);
 }
 
-void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES], const struct spool_chunk_entry *entry)
+void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
+                              const struct spool_chunk_entry *entry)
 {
     put_32(to, entry->segment);
     put_32(to + 4, entry->offset_16);
@@ -396,7 +405,7 @@ static uint32_t crc_multiply(uint32_t a, uint32_t b)
  * cancel, so the exclusive or with B's is that of both. */
 uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes)
 {
-    uint32_t factor = 1u << 31;  /* x^0 */
+    uint32_t factor = 1u << 31; /* x^0 */
     uint32_t square = 1u << 23; /* x^8: one byte */
 
     for (uint64_t rest = b_bytes; rest != 0; rest >>= 1) {

@@ -6,12 +6,11 @@
 #ifndef KILAT_STORAGE_SPOOL_RECORD_H
 #define KILAT_STORAGE_SPOOL_RECORD_H
 
-#include "core/slice.h"
+#include "storage/spool.h"
 
 #define SPOOL_BLOCK_BYTES 4096u
 #define SPOOL_GROUP_BYTES_MAX (1u << 20)
 #define SPOOL_RECORD_ALIGN 16u
-#define SPOOL_UUID_SIZE 16
 #define SPOOL_MAJOR 1
 #define SPOOL_MINOR 0
 
@@ -29,7 +28,7 @@ enum spool_format spool_features_check(const struct spool_features *features);
 struct spool_super {
     struct spool_features features;
     uint64_t sequence;
-    uint8_t uuid[SPOOL_UUID_SIZE];
+    uint8_t uuid[SPOOL_UUID_BYTES];
     uint32_t number;
     uint64_t epoch;
     uint64_t id_limit;
@@ -45,7 +44,7 @@ struct spool_segment_header {
     char stream; /* 'D' or 'J' */
     uint8_t lane;
     uint32_t number;
-    uint8_t uuid[SPOOL_UUID_SIZE];
+    uint8_t uuid[SPOOL_UUID_BYTES];
     uint64_t incarnation;
     uint64_t epoch;
     uint64_t size_bytes;
@@ -59,7 +58,7 @@ bool spool_segment_header_decode(const uint8_t block[SPOOL_BLOCK_BYTES],
                                  struct spool_segment_header *ret_header);
 
 /* seed(segment): everything in a segment is checksummed from it and the position. */
-uint32_t spool_seed(const uint8_t uuid[SPOOL_UUID_SIZE], uint64_t incarnation);
+uint32_t spool_seed(const uint8_t uuid[SPOOL_UUID_BYTES], uint64_t incarnation);
 
 /* ---- groups ----------------------------------------------------------------------------------- */
 
@@ -89,6 +88,8 @@ bool spool_group_header_trace(const uint8_t from[SPOOL_GROUP_HEADER_BYTES], uint
 
 #define SPOOL_RECORD_HEADER_BYTES 48u
 #define SPOOL_SKIP_BYTES 8u
+#define SPOOL_SKIPS_MAX 1024u
+#define SPOOL_UNITS_MAX (1u << 20)
 #define SPOOL_CHUNK_LIST_BYTES 16u /* in front of the entries */
 #define SPOOL_CHUNK_ENTRY_BYTES 16u
 #define SPOOL_ENVELOPE_MAX (512u * 1024u)
@@ -114,8 +115,8 @@ struct spool_record {
 void spool_record_encode(const struct spool_record *record, uint8_t to[SPOOL_RECORD_HEADER_BYTES]);
 void spool_record_seal(uint8_t header[SPOOL_RECORD_HEADER_BYTES], uint32_t seed, uint64_t offset);
 /* `room` is what the group or segment holds from here on: a record that would pass it is none. */
-bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t room, uint32_t seed,
-                         uint64_t offset, struct spool_record *ret_record);
+bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t room,
+                         uint32_t seed, uint64_t offset, struct spool_record *ret_record);
 /* The sections behind the header. */
 struct spool_sections {
     struct slice envelope, head, skips, body;
@@ -125,11 +126,8 @@ void spool_record_sections(const struct spool_record *record, const uint8_t *fro
 bool spool_record_front_ok(const struct spool_record *record, const uint8_t *from);
 bool spool_record_body_ok(const struct spool_record *record, const uint8_t *from);
 
-struct spool_skip {
-    uint32_t offset; /* in the body */
-    uint32_t bytes;
-};
 struct spool_skip spool_skip_get(const uint8_t *skips, uint32_t index);
+void spool_skip_put(uint8_t *skips, uint32_t index, struct spool_skip skip);
 /* Ascending, not overlapping, inside `body_bytes`; `*ret_bytes` is what they leave out. */
 bool spool_skips_ok(struct slice skips, uint64_t body_bytes, uint64_t *ret_bytes);
 
@@ -145,9 +143,10 @@ struct spool_chunk_list {
 /* False when the bytes are not a list whose sum is its body. */
 bool spool_chunk_list_decode(struct slice list, struct spool_chunk_list *ret_list);
 struct spool_chunk_entry spool_chunk_entry_get(const struct spool_chunk_list *list, uint32_t index);
-void spool_chunk_list_encode(uint8_t to[SPOOL_CHUNK_LIST_BYTES], uint64_t body_bytes, uint32_t body_crc,
-                             uint32_t count);
-void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES], const struct spool_chunk_entry *entry);
+void spool_chunk_list_encode(uint8_t to[SPOOL_CHUNK_LIST_BYTES], uint64_t body_bytes,
+                             uint32_t body_crc, uint32_t count);
+void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
+                              const struct spool_chunk_entry *entry);
 /* The checksum of A and B behind each other, from theirs. */
 uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes);
 

@@ -1,0 +1,239 @@
+#include "storage/spool_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- message ids ------------------------------------------------------------------------------ */
+
+static int super_raise_job(struct ring_op *op)
+{
+    struct spool *spool = CONTAINER_OF(op, struct spool, super_op);
+
+    return spool_super_write(spool->directory.dir_fd, &spool->super_job);
+}
+
+static void super_raised(struct ring_op *op)
+{
+    struct spool *spool = CONTAINER_OF(op, struct spool, super_op);
+
+    if (op->result == 0)
+        spool->directory.super = spool->super_job;
+    else
+        log_event(spool->shard->log, LOG_ERROR, "spool.super.failed",
+                  log_cstr("spool", spool->config.path), log_cstr("error", strerror(-op->result)));
+    spool_stop_check(spool);
+}
+
+uint64_t spool_next_id(struct spool *spool)
+{
+    const struct spool_super *super = &spool->directory.super;
+
+    /* Raised half a gap ahead: more ids than can be given out while one small write is under way. */
+    if (spool->next_counter + SPOOL_ID_GAP / 2 >= super->id_limit && !spool->super_op.in_flight &&
+        !spool->stopping) {
+        spool->super_job = *super;
+        spool->super_job.id_limit += SPOOL_ID_GAP;
+        ring_job(spool->shard->ring, &spool->super_op, RING_JOB_FILE, super_raise_job);
+    }
+    return (uint64_t)spool->config.number << SPOOL_ID_COUNTER_BITS |
+           (spool->next_counter++ & SPOOL_ID_COUNTER_MASK);
+}
+
+const uint8_t *spool_uuid(const struct spool *spool)
+{
+    return spool->directory.super.uuid;
+}
+
+/* ---- start ------------------------------------------------------------------------------------ */
+
+uint64_t spool_journal_segment_bytes(const struct spool_config *config)
+{
+    uint64_t quarter = config->segment_bytes / 4 / MIB * MIB;
+
+    /* A group of the largest size fits behind the header block. */
+    return MAX(quarter, 2 * MIB);
+}
+
+static int log_start(struct spool_log *log, struct spool_recovery_stream *stream)
+{
+    int r = 0;
+
+    log->previous_lsn = log->durable_lsn = stream->chain.whole_lsn;
+    log->previous_crc = stream->chain.whole_crc;
+    log->maker.next_spare = stream->next_spare;
+    log->maker.next_number = stream->last_number + 1;
+    for (uint32_t i = 0; i < stream->spare_count && r == 0; i++)
+        r = spool_maker_add_spare(&log->maker, stream->spares[i]);
+    return r;
+}
+
+static int segments_start(struct spool *spool, const struct spool_recovery_stream *stream)
+{
+    struct spool_segment *segment;
+    int r = 0;
+
+    for (uint32_t i = 0; i < stream->count && r == 0; i++) {
+        r = spool_segment_add(spool, 'D', stream->segments[i].number,
+                              stream->segments[i].size_bytes, -1, &segment);
+        if (r == 0)
+            segment->seed = stream->segments[i].seed;
+    }
+    return r;
+}
+
+static void stop_task(struct shard_task *task);
+
+static void spool_init(struct spool *spool, struct shard *shard, struct spool_recovery *recovery)
+{
+    spool->shard = shard;
+    spool->config = recovery->config;
+    spool->directory = recovery->directory;
+    spool->next_counter = recovery->next_counter;
+    spool->direct = recovery->direct;
+    spool->path = recovery->path;
+    ring_op_init(&spool->super_op, super_raised);
+    list_init(&spool->idle_segments);
+    list_init(&spool->hot_groups);
+    list_init(&spool->room_waiters);
+    timer_init(&spool->journal_timer, spool_journal_timer_fire);
+    shard_task_init(&spool->stop_task, stop_task);
+    spool_log_init(&spool->d, spool, 'D');
+    spool_log_init(&spool->j, spool, 'J');
+}
+
+static void spool_free(struct spool *spool)
+{
+    timer_disarm(&spool->shard->timers, &spool->journal_timer);
+    shard_undefer(&spool->stop_task);
+    spool_group_cool_all(spool);
+    spool_log_deinit(&spool->d);
+    spool_log_deinit(&spool->j);
+    for (uint32_t i = 0; i < spool->segment_count; i++)
+        spool_segment_free(spool->segments[i]);
+    free(spool->segments);
+    free(spool);
+}
+
+int spool_start(struct shard *shard, struct spool_recovery **recovery, struct spool **ret_spool)
+{
+    struct spool_recovery *from = *recovery;
+    struct spool *spool = calloc(1, sizeof(*spool));
+    int r;
+
+    if (spool == NULL)
+        return -ENOMEM;
+    spool_init(spool, shard, from);
+    r = segments_start(spool, &from->d);
+    if (r == 0)
+        r = log_start(&spool->d, &from->d);
+    if (r == 0)
+        r = log_start(&spool->j, &from->j);
+    if (r < 0) {
+        spool_free(spool);
+        return r;
+    }
+    /* The directory and the path are the spool's now. */
+    from->directory = (struct spool_directory){.dir_fd = -1, .spare_fd = -1, .lock_fd = -1};
+    from->path = NULL;
+    spool_recovery_destroy(recovery);
+    spool_maker_run(&spool->d.maker);
+    spool_maker_run(&spool->j.maker);
+    *ret_spool = spool;
+    return 0;
+}
+
+/* ---- stop ------------------------------------------------------------------------------------- */
+
+/* The last group of D is vouched for by an empty one behind it, so that damage of it is told from a torn write. */
+static bool stop_vouches(struct spool *spool)
+{
+    if (spool->sealed)
+        return false;
+    spool->sealed = true;
+    if (spool->d.current == NULL || spool->d.broken)
+        return false;
+    spool->d.open = spool_group_create(&spool->d);
+    spool_log_flush(&spool->d);
+    return spool->d.open != NULL;
+}
+
+static bool stop_complete(struct spool *spool)
+{
+    if (spool->uploads_committing > 0 || !spool_log_idle(&spool->d) || stop_vouches(spool))
+        return false;
+    spool_log_flush(&spool->j);
+    if (!spool_log_idle(&spool->j) || spool->reads_in_flight > 0 || spool->super_op.in_flight ||
+        spool->d.maker.op.in_flight || spool->j.maker.op.in_flight)
+        return false;
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        if (spool->segments[i]->open_op.in_flight)
+            return false;
+    }
+    return true;
+}
+
+static void stop_task(struct shard_task *task)
+{
+    struct spool *spool = CONTAINER_OF(task, struct spool, stop_task);
+
+    if (spool->stopped || !stop_complete(spool))
+        return;
+    spool->stopped = true;
+    spool->stopped_call(spool->stopped_context);
+}
+
+void spool_stop_check(struct spool *spool)
+{
+    if (spool->stopping && !spool->stopped)
+        shard_defer(spool->shard, &spool->stop_task);
+}
+
+void spool_stop(struct spool *spool, spool_stopped_fn *stopped, void *context)
+{
+    ASSERT(!spool->stopping && stopped != NULL);
+    spool->stopping = true;
+    spool->stopped_call = stopped;
+    spool->stopped_context = context;
+    spool_log_flush(&spool->d);
+    /* What cannot be written now will not be written later. */
+    if (spool->j.broken || (spool->j.current == NULL && spool->j.maker.error != 0))
+        spool_log_give_up(&spool->j, -EIO);
+    if (spool->d.broken)
+        spool_log_give_up(&spool->d, -EIO);
+    spool_stop_check(spool);
+}
+
+void spool_destroy(struct spool **spool)
+{
+    struct spool *s = *spool;
+    struct spool_directory directory;
+    char *path;
+
+    if (s == NULL)
+        return;
+    ASSERT(s->stopped && s->readers == 0);
+    directory = s->directory;
+    path = s->path;
+    spool_free(s);
+    spool_directory_close(&directory);
+    free(path);
+    *spool = NULL;
+}
+
+/* ---- watching --------------------------------------------------------------------------------- */
+
+void spool_counters(const struct spool *spool, struct spool_counters *ret_counters)
+{
+    uint64_t spares = spool->d.maker.spare_count + (spool->d.next != NULL ? 1u : 0u);
+
+    *ret_counters = spool->counters;
+    ret_counters->hot_bytes = spool->hot_bytes;
+    ret_counters->segments = spool->segment_count;
+    ret_counters->spare_segments = spares;
+    ret_counters->direct = spool->direct;
+    ret_counters->disk_bytes = spool->d.maker.spare_count * spool->d.segment_bytes +
+                               spool->j.maker.spare_count * spool->j.segment_bytes +
+                               (uint64_t)(spool->j.maker.next_number - 1) * spool->j.segment_bytes;
+    for (uint32_t i = 0; i < spool->segment_count; i++)
+        ret_counters->disk_bytes += spool->segments[i]->size_bytes;
+}

@@ -1,0 +1,357 @@
+/* storage/spool_private.h - the inside of a running spool, for the spool_*.c files alone.
+ *
+ * A spool has two logs, D and J; a log is a stream of groups written one after the other into segments. Records
+ * gather in the log's open group; a closed group is sealed (checksums for its place) and written; its completion
+ * runs what waits for it. Groups of D stay in memory while they are hot.
+ *
+ * Shard: owner, but for functions marked `job`, which run on a worker or at boot and touch only their arguments.
+ */
+#ifndef KILAT_STORAGE_SPOOL_PRIVATE_H
+#define KILAT_STORAGE_SPOOL_PRIVATE_H
+
+#include "core/assert.h"
+#include "core/file.h"
+#include "storage/spool.h"
+#include "storage/spool_record.h"
+
+#define SPOOL_NAME_SIZE 24
+#define SPOOL_ID_COUNTER_BITS 54
+#define SPOOL_ID_COUNTER_MASK ((1ull << SPOOL_ID_COUNTER_BITS) - 1)
+#define SPOOL_ID_GAP (1ull << 28)
+#define SPOOL_RETRY_MS 1000 /* after a full disk or a broken one */
+
+/* ---- directory, LOCK, SUPER (spool_super.c) ----------------------------------------------------- */
+
+struct spool_directory {
+    int dir_fd, spare_fd, lock_fd;
+    struct spool_super super;
+    bool fresh; /* made just now */
+};
+/* Job. Opens or makes the spool and locks it. 0, or -errno with a sentence in `error` and nothing left open. */
+int spool_directory_open(const struct spool_config *config, struct spool_directory *directory,
+                         struct buf *error);
+void spool_directory_close(struct spool_directory *directory);
+/* Job. Writes `super` with the next sequence into the other slot and syncs. */
+int spool_super_write(int dir_fd, struct spool_super *super);
+
+/* ---- segments (spool_segment.c) ----------------------------------------------------------------- */
+
+struct spool_log;
+struct spool_group;
+
+/* Waits until a segment can be read. */
+struct spool_segment_waiter {
+    struct list_node node;
+    void (*ready)(struct spool_segment_waiter *waiter, int result);
+};
+
+struct spool_hot_slot {
+    uint32_t offset_block;
+    struct spool_group *group; /* NULL: dropped */
+};
+
+/* One D or J segment of a running spool. */
+struct spool_segment {
+    struct spool *spool;
+    uint32_t number;
+    char stream;
+    uint64_t size_bytes;
+    uint64_t used_bytes; /* where the next group goes */
+    uint32_t seed;
+    uint64_t incarnation;
+    int fd;                     /* -1 while nobody reads or writes it */
+    uint32_t pins;              /* operations in flight on fd */
+    struct list_node idle_node; /* of spool->idle_segments: open, not pinned, not written */
+    struct ring_op open_op;
+    struct list_node waiters;
+    /* groups in memory, ascending by place */
+    struct spool_hot_slot *hot;
+    uint32_t hot_count, hot_capacity, hot_live;
+};
+
+void spool_segment_name(char stream, uint32_t number, char name[SPOOL_NAME_SIZE]);
+/* False when `name` is none of a segment of `stream`. In spare/ the letter is small. */
+bool spool_segment_name_parse(const char *name, char stream, uint32_t *ret_number);
+
+/* Job. Opens with O_DIRECT, or without when `direct` is false. */
+int spool_segment_open(int dir_fd, const char *name, bool direct, int *ret_fd);
+/* Job. Makes spare/name.new. */
+int spool_spare_create(int spare_fd, bool direct, const char *name, int *ret_fd);
+/* Job. Closes it and takes it away. */
+void spool_spare_abandon(int spare_fd, int fd, const char *name);
+/* Job. Writes zeros from `offset`, at most `step_bytes`. */
+int spool_spare_fill(int fd, uint64_t offset, uint64_t step_bytes, uint64_t size_bytes);
+/* Job. The file, then its name without ".new". Takes `fd`. */
+int spool_spare_finish(int spare_fd, int fd, const char *name);
+/* Job. All of a spare at once, at boot. */
+int spool_spare_make(int spare_fd, bool direct, char stream, uint32_t number, uint64_t size_bytes);
+/* Job. Turns spare `spare_name` into segment header->number; header->incarnation is set. */
+int spool_segment_activate(int dir_fd, int spare_fd, const char *spare_name, bool direct,
+                           struct spool_segment_header *header, int *ret_fd);
+
+/* The segment table of a running spool. */
+int spool_segment_add(struct spool *spool, char stream, uint32_t number, uint64_t size_bytes,
+                      int fd, struct spool_segment **ret_segment);
+struct spool_segment *spool_segment_find(struct spool *spool, uint32_t number);
+void spool_segment_free(struct spool_segment *segment);
+/* 0: segment->fd is open and pinned. -EINPROGRESS: `waiter->ready` follows, pinned when its result is 0. */
+int spool_segment_pin(struct spool_segment *segment, struct spool_segment_waiter *waiter);
+void spool_segment_unpin(struct spool_segment *segment);
+
+/* ---- segments ahead of need (spool_maker.c) ------------------------------------------------------ */
+
+/* Keeps one activated segment and a number of spares ahead of a log, by jobs. */
+enum spool_maker_step { SPOOL_MAKER_IDLE, SPOOL_MAKER_FILL, SPOOL_MAKER_ACTIVATE };
+struct spool_maker {
+    struct spool_log *log;
+    struct ring_op op;
+    enum spool_maker_step step;
+    uint32_t *spares; /* numbers in spare/ */
+    uint32_t spare_count, spare_capacity, spare_target;
+    uint32_t next_spare;
+    uint32_t next_number;
+    int error; /* of the last try; 0: none */
+    struct timer retry;
+    /* of the job in hand */
+    int dir_fd, spare_fd, fd;
+    bool direct;
+    char name[SPOOL_NAME_SIZE];
+    uint64_t size_bytes, filled_bytes;
+    struct spool_segment_header header;
+    int open_result;
+};
+void spool_maker_init(struct spool_maker *maker, struct spool_log *log);
+void spool_maker_deinit(struct spool_maker *maker);
+int spool_maker_add_spare(struct spool_maker *maker, uint32_t number);
+/* Begins what is missing; nothing when all is there, a job runs, or a try failed a moment ago. */
+void spool_maker_run(struct spool_maker *maker);
+
+/* ---- group memory (spool_group.c) ---------------------------------------------------------------- */
+
+/* Groups are carved from slabs, one behind the other, so that a group of one small message costs one block. */
+struct spool_slab {
+    uint8_t *data;
+    uint32_t used_bytes;
+    uint32_t groups; /* carved and alive */
+};
+
+struct spool_group {
+    struct list_node node; /* of log->closed or spool->hot_groups */
+    struct spool_slab *slab;
+    uint8_t *data;
+    uint32_t room_bytes;
+    uint32_t used_bytes;  /* header and records */
+    uint32_t group_bytes; /* when closed: whole blocks */
+    uint32_t record_count;
+    uint32_t references;           /* readers */
+    struct spool_segment *segment; /* once written */
+    uint64_t offset;
+    struct spool_group_header header;
+    uint8_t tries;
+    bool hot; /* can be found */
+    struct list_node appends, chunks, notes;
+};
+
+#define SPOOL_SLAB_BYTES (4u << 20)
+
+/* NULL: no memory. */
+struct spool_group *spool_group_create(struct spool_log *log);
+/* Gives what the group does not need back to the slab, pads with zeros. */
+void spool_group_close(struct spool_log *log, struct spool_group *group);
+void spool_group_free(struct spool_group *group);
+/* The log goes on without its slab; groups carved from it keep it alive. */
+void spool_group_drop_slab(struct spool_log *log);
+/* A durable D group: readers find it from now on. The caller holds a reference to it: spool_group_unref(). */
+void spool_group_heat(struct spool *spool, struct spool_group *group);
+/* The hot group that holds this place, with a reference, or NULL. */
+struct spool_group *spool_group_find(struct spool *spool, uint32_t segment, uint64_t offset);
+void spool_group_unref(struct spool *spool, struct spool_group *group);
+void spool_group_cool_all(struct spool *spool);
+
+/* ---- one log (spool_log.c) ----------------------------------------------------------------------- */
+
+struct spool_log {
+    struct spool *spool;
+    char stream;
+    uint64_t segment_bytes;
+    struct spool_segment *current, *next;
+    struct spool_slab *slab; /* the open group is carved from it */
+    struct spool_group *open;
+    struct list_node closed;
+    struct spool_group *flying;
+    struct ring_op op;
+    bool syncing; /* the second step without O_DIRECT */
+    uint64_t next_lsn, durable_lsn, previous_lsn;
+    uint32_t previous_crc;
+    uint64_t pending_bytes; /* open, closed and flying */
+    bool broken;            /* two writes failed; retry is armed */
+    bool flush_open;        /* the open group may be closed when nothing flies */
+    struct timer retry;
+    struct shard_task task; /* submits at the end of the tick */
+    struct spool_maker maker;
+};
+
+void spool_log_init(struct spool_log *log, struct spool *spool, char stream);
+void spool_log_deinit(struct spool_log *log);
+/* Room for one record of `record_bytes` in the open group, which is made when needed. NULL: no memory. The caller fills it
+ * in; `*ret_group_offset` is its place in the group. */
+uint8_t *spool_log_reserve(struct spool_log *log, uint32_t record_bytes,
+                           uint32_t *ret_group_offset);
+/* Asks that the open group be written at the end of this tick, or when the write in flight has completed. */
+void spool_log_flush(struct spool_log *log);
+bool spool_log_idle(const struct spool_log *log);
+/* -ENOSPC or -EIO when no segment can be had and the current one is full. */
+int spool_log_error(const struct spool_log *log);
+/* Ends everything that waits with `error`. */
+void spool_log_give_up(struct spool_log *log, int error);
+/* The maker has a new segment, or has failed. */
+void spool_log_segment_ready(struct spool_log *log);
+
+/* ---- the spool (spool.c) -------------------------------------------------------------------------- */
+
+struct spool {
+    struct shard *shard;
+    struct spool_config config;
+    char *path; /* what config.path points to */
+    struct spool_directory directory;
+    uint64_t next_counter;
+    struct ring_op super_op;
+    struct spool_super super_job; /* of the job that raises the id limit */
+    struct spool_log d, j;
+    bool direct;
+    struct spool_segment **segments; /* D, ascending by number */
+    uint32_t segment_count, segment_capacity;
+    struct list_node idle_segments;
+    uint32_t idle_segment_count;
+    struct list_node hot_groups; /* oldest first, none with readers */
+    uint64_t hot_bytes;
+    struct list_node room_waiters;
+    uint32_t uploads_committing;
+    uint32_t readers, reads_in_flight;
+    struct timer journal_timer;
+    bool journal_failed;
+    struct spool_counters counters;
+    bool stopping, sealed, stopped;
+    spool_stopped_fn *stopped_call;
+    void *stopped_context;
+    struct shard_task stop_task;
+};
+
+/* Asks again whether an ordered stop is complete; called by whatever ends. */
+void spool_stop_check(struct spool *spool);
+void spool_room_check(struct spool *spool);
+
+/* Called by spool_log.c: what waits for a group learns its fate. */
+void spool_append_group_done(struct spool *spool, struct spool_group *group, int result);
+void spool_journal_group_done(struct spool *spool, struct spool_group *group, int result);
+void spool_journal_timer_fire(struct timer *timer);
+
+/* Shared by append and upload: may `record_bytes` more gather? 0, -EAGAIN, -ENOSPC, -EIO. */
+int spool_admit(struct spool *spool, uint64_t record_bytes);
+
+/* One chunk of an upload. */
+struct spool_chunk_ref {
+    struct list_node node; /* of group->chunks until that is durable */
+    struct spool_upload *upload;
+    struct spool_chunk_entry entry; /* offset_16 is in the group until then */
+};
+struct spool_upload {
+    struct spool *spool;
+    uint64_t id;
+    uint64_t body_bytes;
+    uint32_t body_crc;
+    uint32_t chunk_count, chunk_capacity, chunks_waiting;
+    struct spool_chunk_ref **chunks;
+    int error;
+    struct spool_append *append; /* waits for the chunks */
+    uint8_t *front;              /* its envelope, head and skip table */
+    struct spool_record record;
+    struct shard_task soon;
+};
+void spool_upload_chunk_done(struct spool_chunk_ref *ref, const struct spool_group *group,
+                             int result);
+void spool_upload_free(struct spool_upload *upload);
+/* All chunks are durable, or one has failed, and its append waits: COMMIT at the end of this tick, or the error. */
+void spool_append_commit_soon(struct spool *spool, struct spool_upload *upload);
+void spool_append_commit(struct spool *spool, struct spool_upload *upload);
+
+/* ---- scanning (spool_scan.c) ---------------------------------------------------------------------- */
+
+/* Reads up to `size` bytes at `offset`; the count or -errno. */
+typedef ssize_t spool_scan_read_fn(void *context, void *to, size_t size, uint64_t offset);
+
+struct spool_scan_chain { /* goes from segment to segment of one stream */
+    bool any;
+    uint32_t segment; /* number of the last one scanned */
+    uint64_t lsn;     /* of the last group whose header verified */
+    uint32_t crc;
+    uint64_t whole_lsn; /* of the last group that verified whole */
+    uint32_t whole_crc;
+    uint64_t highest_lsn;
+    bool
+        suspect; /* what came after whole_lsn does not verify and nothing yet says it was durable */
+    bool suspect_trace; /* and it is a group of ours, not merely the unused rest of a segment */
+    uint32_t suspect_records; /* of its known records */
+    uint32_t suspect_segment;
+};
+
+struct spool_scan_events {
+    void *context;
+    /* A record whose header verifies. `front_ok`, `body_ok`: its sections do. `bytes` is borrowed for the call. */
+    void (*record)(void *context, uint32_t segment, uint64_t offset,
+                   const struct spool_record *record, const uint8_t *bytes, bool front_ok,
+                   bool body_ok);
+    void (*note)(void *context, uint32_t segment, uint64_t offset,
+                 const struct spool_journal_record *record, const uint8_t *bytes);
+    /* What did not verify was damage (true) or a torn tail; NULL allowed. */
+    void (*resolved)(void *context, uint32_t segment, bool damage);
+};
+
+struct spool_scan_result {
+    struct spool_segment_header header;
+    bool readable; /* the header verified and is of this spool, stream and number */
+    bool refused;  /* of a format we do not know: nothing may be changed */
+    uint32_t seed;
+    bool read_error; /* some of it could not be read */
+    uint64_t groups;
+    uint64_t damaged_records;
+    uint64_t torn_groups;
+};
+#define SPOOL_SCAN_WINDOW_BYTES (2u << 20)
+/* Scans one segment image of `size_bytes`. `window` is SPOOL_SCAN_WINDOW_BYTES of scratch memory. */
+void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint32_t number,
+                        uint64_t size_bytes, spool_scan_read_fn *read, void *read_context,
+                        uint8_t *window, struct spool_scan_chain *chain,
+                        const struct spool_scan_events *events,
+                        struct spool_scan_result *ret_result);
+/* The stream ends here: what is suspect was a torn tail. */
+void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_events *events,
+                    struct spool_scan_result *result);
+
+/* ---- recovery (spool_recover.c) -------------------------------------------------------------------- */
+
+struct spool_recovered_segment {
+    uint32_t number;
+    uint64_t size_bytes;
+    uint32_t seed;
+    bool live, damaged;
+};
+struct spool_recovery_stream {
+    struct spool_recovered_segment *segments;
+    uint32_t count, capacity;
+    uint32_t last_number; /* of all that were there */
+    uint32_t *spares;
+    uint32_t spare_count, spare_capacity, next_spare;
+    struct spool_scan_chain chain;
+};
+struct spool_recovery {
+    struct spool_config config;
+    char *path;
+    struct spool_directory directory;
+    struct spool_recovery_stream d, j;
+    uint64_t next_counter;
+    bool direct;
+};
+uint64_t spool_journal_segment_bytes(const struct spool_config *config);
+
+#endif
