@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- message ids ------------------------------------------------------------------------------ */
+/* ---- message ids ---------------------------------------------------------------------------- */
 
 static int super_raise_job(struct ring_op *op)
 {
@@ -28,7 +28,8 @@ uint64_t spool_next_id(struct spool *spool)
 {
     const struct spool_super *super = &spool->directory.super;
 
-    /* Raised half a gap ahead: more ids than can be given out while one small write is under way. */
+    /* Raised half a gap ahead: more ids than can be given out while one small write is under
+     * way. */
     if (spool->next_counter + SPOOL_ID_GAP / 2 >= super->id_limit && !spool->super_op.in_flight &&
         !spool->stopping) {
         spool->super_job = *super;
@@ -44,7 +45,7 @@ const uint8_t *spool_uuid(const struct spool *spool)
     return spool->directory.super.uuid;
 }
 
-/* ---- start ------------------------------------------------------------------------------------ */
+/* ---- start ---------------------------------------------------------------------------------- */
 
 uint64_t spool_journal_segment_bytes(const struct spool_config *config)
 {
@@ -142,9 +143,10 @@ int spool_start(struct shard *shard, struct spool_recovery **recovery, struct sp
     return 0;
 }
 
-/* ---- stop ------------------------------------------------------------------------------------- */
+/* ---- stop ----------------------------------------------------------------------------------- */
 
-/* The last group of D is vouched for by an empty one behind it, so that damage of it is told from a torn write. */
+/* The last group of D is vouched for by an empty one behind it, so that damage of it is told from
+ * a torn write. */
 static bool stop_vouches(struct spool *spool)
 {
     if (spool->sealed)
@@ -220,7 +222,7 @@ void spool_destroy(struct spool **spool)
     *spool = NULL;
 }
 
-/* ---- watching --------------------------------------------------------------------------------- */
+/* ---- watching ------------------------------------------------------------------------------- */
 
 void spool_counters(const struct spool *spool, struct spool_counters *ret_counters)
 {

@@ -38,7 +38,7 @@ struct spool_location {
     uint32_t record_bytes; /* header, envelope, head and body (MSG) or chunk list (COMMIT) */
 };
 
-/* ---- opening --------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 struct spool_config {
     const char *path;       /* the spool's directory; made when missing (its parent must exist) */
@@ -114,9 +114,10 @@ uint64_t spool_next_id(struct spool *spool);          /* a fresh message id */
 uint64_t spool_recovery_counter(
     const struct spool_recovery *recovery); /* first id it will give out, for tests */
 
-/* ---- accepting ------------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------------------ */
 
-/* A range of the body that is kept as received and left out when it is read (a forged field, Bcc). */
+/* A range of the body that is kept as received and left out when it is read (a forged field,
+ * Bcc). */
 struct spool_skip {
     uint32_t offset, bytes;
 };
@@ -170,7 +171,7 @@ struct spool_waiter {
 void spool_await_room(struct spool *spool, struct spool_waiter *waiter);
 void spool_cancel_wait(struct spool_waiter *waiter);
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 /* Reads one message: from group memory while it is hot, otherwise from disk, big ones window by
  * window. */
@@ -201,7 +202,7 @@ void spool_reader_rewind(struct spool_reader *reader);
 /* Cancels what is in flight; its memory goes when the kernel has let go. Accepts NULL. */
 void spool_reader_close(struct spool_reader **reader);
 
-/* ---- what became of it (J) ------------------------------------------------------------------- */
+/* ---- what became of it (J) ------------------------------------------------------------------ */
 
 enum spool_note_kind {
     SPOOL_NOTE_DONE,
@@ -233,7 +234,7 @@ struct spool_note {
 int spool_note(struct spool *spool, struct spool_note *note);
 bool spool_journal_ok(const struct spool *spool);
 
-/* ---- watching -------------------------------------------------------------------------------- */
+/* ---- watching ------------------------------------------------------------------------------- */
 
 struct spool_counters {
     uint64_t appended, append_failures, groups, group_bytes, journal_flushes, journal_bytes;

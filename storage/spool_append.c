@@ -21,7 +21,7 @@ int spool_admit(struct spool *spool, uint64_t record_bytes)
     return 0;
 }
 
-/* ---- the sections of a record ----------------------------------------------------------------- */
+/* ---- the sections of a record --------------------------------------------------------------- */
 
 static uint64_t pieces_bytes(const struct iovec *pieces, uint32_t count)
 {
@@ -44,7 +44,8 @@ static uint32_t pieces_copy(uint8_t *to, const struct iovec *pieces, uint32_t co
     return crc;
 }
 
-/* Envelope, head and skip table; returns their checksum. Not the body: these copies are not counted. */
+/* Envelope, head and skip table; returns their checksum. Not the body: these copies are not
+ * counted. */
 static uint32_t front_write(uint8_t *to, const struct spool_append *append)
 {
     uint64_t ignored = 0;
@@ -100,9 +101,10 @@ static struct spool_record record_of(const struct spool_append *append, uint8_t 
     };
 }
 
-/* ---- MSG -------------------------------------------------------------------------------------- */
+/* ---- MSG ------------------------------------------------------------------------------------ */
 
-/* The record is in the open group: `done` follows with the group. Until then the location is in it. */
+/* The record is in the open group: `done` follows with the group. Until then the location is in
+ * it. */
 static void append_gather(struct spool *spool, struct spool_append *append, uint32_t group_offset,
                           uint32_t record_bytes)
 {
@@ -147,9 +149,10 @@ static int append_message(struct spool *spool, struct spool_append *append)
     return 0;
 }
 
-/* ---- COMMIT ----------------------------------------------------------------------------------- */
+/* ---- COMMIT --------------------------------------------------------------------------------- */
 
-/* All chunks are durable. The limits were asked when the append began; this record no longer waits. */
+/* All chunks are durable. The limits were asked when the append began; this record no longer
+ * waits. */
 static int commit_write(struct spool *spool, struct spool_upload *upload)
 {
     struct spool_record *record = &upload->record;
@@ -234,7 +237,7 @@ int spool_append(struct spool *spool, struct spool_append *append)
     return append->upload != NULL ? append_upload(spool, append) : append_message(spool, append);
 }
 
-/* ---- done ------------------------------------------------------------------------------------- */
+/* ---- done ----------------------------------------------------------------------------------- */
 
 static void append_done(struct spool *spool, const struct spool_group *group,
                         struct spool_append *append, int result)
@@ -247,8 +250,8 @@ static void append_done(struct spool *spool, const struct spool_group *group,
         struct spool_note abort = {.kind = SPOOL_NOTE_ABORT, .id = append->id};
 
         spool->counters.append_failures++;
-        /* Its bytes may be on disk all the same (QUEUE I26). When J does not take it either, a second copy is the
-         * worst that follows. */
+        /* Its bytes may be on disk all the same (QUEUE I26). When J does not take it either, a
+         * second copy is the worst that follows. */
         (void)spool_note(spool, &abort);
     }
     append->result = result;
@@ -265,7 +268,7 @@ void spool_append_group_done(struct spool *spool, struct spool_group *group, int
         append_done(spool, group, CONTAINER_OF(node, struct spool_append, node), result);
 }
 
-/* ---- room ------------------------------------------------------------------------------------- */
+/* ---- room ----------------------------------------------------------------------------------- */
 
 void spool_await_room(struct spool *spool, struct spool_waiter *waiter)
 {

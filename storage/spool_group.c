@@ -5,7 +5,7 @@
 static_assert(SPOOL_SLAB_BYTES % SPOOL_GROUP_BYTES_MAX == 0, "a slab holds whole groups");
 #define HOT_SLOTS_FIRST 64
 
-/* ---- slabs ------------------------------------------------------------------------------------ */
+/* ---- slabs ---------------------------------------------------------------------------------- */
 
 static struct spool_slab *slab_create(void)
 {
@@ -38,7 +38,7 @@ void spool_group_drop_slab(struct spool_log *log)
     log->slab = NULL;
 }
 
-/* ---- groups ----------------------------------------------------------------------------------- */
+/* ---- groups --------------------------------------------------------------------------------- */
 
 struct spool_group *spool_group_create(struct spool_log *log)
 {
@@ -90,7 +90,7 @@ void spool_group_free(struct spool_group *group)
     slab_free_unused(slab);
 }
 
-/* ---- finding what is hot ---------------------------------------------------------------------- */
+/* ---- finding what is hot -------------------------------------------------------------------- */
 
 /* Index of the last slot at or before `block`, or the count when there is none. */
 static uint32_t hot_slot(const struct spool_segment *segment, uint32_t block)

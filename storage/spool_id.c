@@ -1,8 +1,8 @@
 #include "storage/spool.h"
 
-/* Crockford's alphabet: no I, L, O, U. 13 digits hold 65 bits. The check character is a digit too, so that an id can be
- * typed into a shell: a sum over GF(32) in which neighbours have different weights, so it differs after any one wrong
- * digit and after any swap of neighbours. */
+/* Crockford's alphabet: no I, L, O, U. 13 digits hold 65 bits. The check character is a digit
+ * too, so that an id can be typed into a shell: a sum over GF(32) in which neighbours have
+ * different weights, so it differs after any one wrong digit and after any swap of neighbours. */
 #define ID_DIGITS 13
 static const char id_alphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 static_assert(sizeof(id_alphabet) == 32 + 1, "five bits a digit");

@@ -2,8 +2,9 @@
 
 #include <errno.h>
 
-/* What became of a message. Notes gather and are written lazily, since losing the last of them costs a second delivery and
- * never a message; one that somebody waits for takes the others with it at the end of its tick. */
+/* What became of a message. Notes gather and are written lazily, since losing the last of them
+ * costs a second delivery and never a message; one that somebody waits for takes the others with
+ * it at the end of its tick. */
 
 #define JOURNAL_GATHER_BYTES (64u * 1024u)
 #define JOURNAL_BROKEN_MAX                                                                         \

@@ -2,12 +2,11 @@
 
 #include <errno.h>
 
-/* One write in flight; meanwhile the next group gathers, and what was full stands in `closed`. There is no timer: a
- * group is as large as what came while the one before was written.
+/* One write in flight; meanwhile the next group gathers, and what was full stands in `closed`.
+ * There is no timer: a group is as large as what came while the one before was written.
  *
- *      reserve -> open -> (full, or its turn) closed -> sealed for its place -> flying -> durable
- *                                               ^------- write failed: once more, next segment --+
- */
+ * reserve -> open -> (full, or its turn) closed -> sealed for its place -> flying -> durable
+ * ^------- write failed: once more, next segment --+ */
 
 static void log_submit(struct spool_log *log);
 static void log_written(struct ring_op *op);
@@ -68,7 +67,7 @@ bool spool_log_idle(const struct spool_log *log)
     return log->flying == NULL && log->open == NULL && list_empty(&log->closed);
 }
 
-/* ---- gathering -------------------------------------------------------------------------------- */
+/* ---- gathering ------------------------------------------------------------------------------ */
 
 static void log_close_open(struct spool_log *log)
 {
@@ -112,7 +111,7 @@ void spool_log_flush(struct spool_log *log)
         shard_defer(log->spool->shard, &log->task);
 }
 
-/* ---- a place ---------------------------------------------------------------------------------- */
+/* ---- a place -------------------------------------------------------------------------------- */
 
 static void log_retire_current(struct spool_log *log)
 {
@@ -213,7 +212,7 @@ static void log_submit(struct spool_log *log)
                slice_of(group->data, group->group_bytes), group->offset, log->spool->direct);
 }
 
-/* ---- what becomes of a group ------------------------------------------------------------------ */
+/* ---- what becomes of a group ---------------------------------------------------------------- */
 
 static void log_group_done(struct spool_log *log, struct spool_group *group, int result)
 {
@@ -273,8 +272,8 @@ static void log_group_failed(struct spool_log *log, struct spool_group *group, i
         log_group_done(log, group, -EIO);
         return;
     }
-    /* What became of a message must not be forgotten while we run, and whoever waits for it must not be told that it failed
-     * when it may be on disk: it is tried until it works. */
+    /* What became of a message must not be forgotten while we run, and whoever waits for it must
+     * not be told that it failed when it may be on disk: it is tried until it works. */
     spool->journal_failed = true;
     group->tries = 1;
     list_push_front(&log->closed, &group->node);
@@ -309,7 +308,7 @@ static void log_written(struct ring_op *op)
     spool_stop_check(spool);
 }
 
-/* ---- no segment ------------------------------------------------------------------------------- */
+/* ---- no segment ----------------------------------------------------------------------------- */
 
 void spool_log_give_up(struct spool_log *log, int error)
 {

@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Segments are made ahead of need, because an append must never wait for a file to be filled with zeros: while one is
- * written the next is activated, and behind it stand the spares. All of it happens in jobs, one at a time. */
+/* Segments are made ahead of need, because an append must never wait for a file to be filled with
+ * zeros: while one is written the next is activated, and behind it stand the spares. All of it
+ * happens in jobs, one at a time. */
 
 #define FILL_STEP_BYTES                                                                            \
     (4 * MIB) /* of one job: other work of the worker waits a few milliseconds at most */
@@ -62,7 +63,7 @@ int spool_maker_add_spare(struct spool_maker *maker, uint32_t number)
     return 0;
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------- */
+/* ---- jobs ----------------------------------------------------------------------------------- */
 
 static int maker_activate_job(struct ring_op *op)
 {
@@ -95,7 +96,7 @@ static int maker_fill_job(struct ring_op *op)
     return r;
 }
 
-/* ---- what is to be done next ------------------------------------------------------------------ */
+/* ---- what is to be done next ---------------------------------------------------------------- */
 
 static void maker_begin_activate(struct spool_maker *maker)
 {
@@ -188,7 +189,8 @@ static void maker_done(struct ring_op *op)
     }
     maker->step = SPOOL_MAKER_IDLE;
     if (step == SPOOL_MAKER_ACTIVATE) {
-        /* Whatever happened, that spare and that number are used up: a retry finds no half-renamed trace of this one. */
+        /* Whatever happened, that spare and that number are used up: a retry finds no half-
+         * renamed trace of this one. */
         maker->spare_count--;
         maker->next_number++;
         if (r == 0)

@@ -1,11 +1,12 @@
 /* storage/spool_private.h - the inside of a running spool, for the spool_*.c files alone.
  *
- * A spool has two logs, D and J; a log is a stream of groups written one after the other into segments. Records
- * gather in the log's open group; a closed group is sealed (checksums for its place) and written; its completion
- * runs what waits for it. Groups of D stay in memory while they are hot.
+ * A spool has two logs, D and J; a log is a stream of groups written one after the other into
+ * segments. Records gather in the log's open group; a closed group is sealed (checksums for its
+ * place) and written; its completion runs what waits for it. Groups of D stay in memory while
+ * they are hot.
  *
- * Shard: owner, but for functions marked `job`, which run on a worker or at boot and touch only their arguments.
- */
+ * Shard: owner, but for functions marked `job`, which run on a worker or at boot and touch only
+ * their arguments. */
 #ifndef KILAT_STORAGE_SPOOL_PRIVATE_H
 #define KILAT_STORAGE_SPOOL_PRIVATE_H
 
@@ -20,21 +21,22 @@
 #define SPOOL_ID_GAP (1ull << 28)
 #define SPOOL_RETRY_MS 1000 /* after a full disk or a broken one */
 
-/* ---- directory, LOCK, SUPER (spool_super.c) ----------------------------------------------------- */
+/* ---- directory, LOCK, SUPER (spool_super.c) ------------------------------------------------- */
 
 struct spool_directory {
     int dir_fd, spare_fd, lock_fd;
     struct spool_super super;
     bool fresh; /* made just now */
 };
-/* Job. Opens or makes the spool and locks it. 0, or -errno with a sentence in `error` and nothing left open. */
+/* Job. Opens or makes the spool and locks it. 0, or -errno with a sentence in `error` and nothing
+ * left open. */
 int spool_directory_open(const struct spool_config *config, struct spool_directory *directory,
                          struct buf *error);
 void spool_directory_close(struct spool_directory *directory);
 /* Job. Writes `super` with the next sequence into the other slot and syncs. */
 int spool_super_write(int dir_fd, struct spool_super *super);
 
-/* ---- segments (spool_segment.c) ----------------------------------------------------------------- */
+/* ---- segments (spool_segment.c) ------------------------------------------------------------- */
 
 struct spool_log;
 struct spool_group;
@@ -94,11 +96,12 @@ int spool_segment_add(struct spool *spool, char stream, uint32_t number, uint64_
                       int fd, struct spool_segment **ret_segment);
 struct spool_segment *spool_segment_find(struct spool *spool, uint32_t number);
 void spool_segment_free(struct spool_segment *segment);
-/* 0: segment->fd is open and pinned. -EINPROGRESS: `waiter->ready` follows, pinned when its result is 0. */
+/* 0: segment->fd is open and pinned. -EINPROGRESS: `waiter->ready` follows, pinned when its
+ * result is 0. */
 int spool_segment_pin(struct spool_segment *segment, struct spool_segment_waiter *waiter);
 void spool_segment_unpin(struct spool_segment *segment);
 
-/* ---- segments ahead of need (spool_maker.c) ------------------------------------------------------ */
+/* ---- segments ahead of need (spool_maker.c) ------------------------------------------------- */
 
 /* Keeps one activated segment and a number of spares ahead of a log, by jobs. */
 enum spool_maker_step { SPOOL_MAKER_IDLE, SPOOL_MAKER_FILL, SPOOL_MAKER_ACTIVATE };
@@ -126,9 +129,10 @@ int spool_maker_add_spare(struct spool_maker *maker, uint32_t number);
 /* Begins what is missing; nothing when all is there, a job runs, or a try failed a moment ago. */
 void spool_maker_run(struct spool_maker *maker);
 
-/* ---- group memory (spool_group.c) ---------------------------------------------------------------- */
+/* ---- group memory (spool_group.c) ----------------------------------------------------------- */
 
-/* Groups are carved from slabs, one behind the other, so that a group of one small message costs one block. */
+/* Groups are carved from slabs, one behind the other, so that a group of one small message costs
+ * one block. */
 struct spool_slab {
     uint8_t *data;
     uint32_t used_bytes;
@@ -161,14 +165,15 @@ void spool_group_close(struct spool_log *log, struct spool_group *group);
 void spool_group_free(struct spool_group *group);
 /* The log goes on without its slab; groups carved from it keep it alive. */
 void spool_group_drop_slab(struct spool_log *log);
-/* A durable D group: readers find it from now on. The caller holds a reference to it: spool_group_unref(). */
+/* A durable D group: readers find it from now on. The caller holds a reference to it:
+ * spool_group_unref(). */
 void spool_group_heat(struct spool *spool, struct spool_group *group);
 /* The hot group that holds this place, with a reference, or NULL. */
 struct spool_group *spool_group_find(struct spool *spool, uint32_t segment, uint64_t offset);
 void spool_group_unref(struct spool *spool, struct spool_group *group);
 void spool_group_cool_all(struct spool *spool);
 
-/* ---- one log (spool_log.c) ----------------------------------------------------------------------- */
+/* ---- one log (spool_log.c) ------------------------------------------------------------------ */
 
 struct spool_log {
     struct spool *spool;
@@ -193,11 +198,12 @@ struct spool_log {
 
 void spool_log_init(struct spool_log *log, struct spool *spool, char stream);
 void spool_log_deinit(struct spool_log *log);
-/* Room for one record of `record_bytes` in the open group, which is made when needed. NULL: no memory. The caller fills it
- * in; `*ret_group_offset` is its place in the group. */
+/* Room for one record of `record_bytes` in the open group, which is made when needed. NULL: no
+ * memory. The caller fills it in; `*ret_group_offset` is its place in the group. */
 uint8_t *spool_log_reserve(struct spool_log *log, uint32_t record_bytes,
                            uint32_t *ret_group_offset);
-/* Asks that the open group be written at the end of this tick, or when the write in flight has completed. */
+/* Asks that the open group be written at the end of this tick, or when the write in flight has
+ * completed. */
 void spool_log_flush(struct spool_log *log);
 bool spool_log_idle(const struct spool_log *log);
 /* -ENOSPC or -EIO when no segment can be had and the current one is full. */
@@ -207,7 +213,7 @@ void spool_log_give_up(struct spool_log *log, int error);
 /* The maker has a new segment, or has failed. */
 void spool_log_segment_ready(struct spool_log *log);
 
-/* ---- the spool (spool.c) -------------------------------------------------------------------------- */
+/* ---- the spool (spool.c) -------------------------------------------------------------------- */
 
 struct spool {
     struct shard *shard;
@@ -271,11 +277,12 @@ struct spool_upload {
 void spool_upload_chunk_done(struct spool_chunk_ref *ref, const struct spool_group *group,
                              int result);
 void spool_upload_free(struct spool_upload *upload);
-/* All chunks are durable, or one has failed, and its append waits: COMMIT at the end of this tick, or the error. */
+/* All chunks are durable, or one has failed, and its append waits: COMMIT at the end of this
+ * tick, or the error. */
 void spool_append_commit_soon(struct spool *spool, struct spool_upload *upload);
 void spool_append_commit(struct spool *spool, struct spool_upload *upload);
 
-/* ---- scanning (spool_scan.c) ---------------------------------------------------------------------- */
+/* ---- scanning (spool_scan.c) ---------------------------------------------------------------- */
 
 /* Reads up to `size` bytes at `offset`; the count or -errno. */
 typedef ssize_t spool_scan_read_fn(void *context, void *to, size_t size, uint64_t offset);
@@ -297,7 +304,8 @@ struct spool_scan_chain { /* goes from segment to segment of one stream */
 
 struct spool_scan_events {
     void *context;
-    /* A record whose header verifies. `front_ok`, `body_ok`: its sections do. `bytes` is borrowed for the call. */
+    /* A record whose header verifies. `front_ok`, `body_ok`: its sections do. `bytes` is borrowed
+     * for the call. */
     void (*record)(void *context, uint32_t segment, uint64_t offset,
                    const struct spool_record *record, const uint8_t *bytes, bool front_ok,
                    bool body_ok);
@@ -318,7 +326,8 @@ struct spool_scan_result {
     uint64_t torn_groups;
 };
 #define SPOOL_SCAN_WINDOW_BYTES (2u << 20)
-/* Scans one segment image of `size_bytes`. `window` is SPOOL_SCAN_WINDOW_BYTES of scratch memory. */
+/* Scans one segment image of `size_bytes`. `window` is SPOOL_SCAN_WINDOW_BYTES of scratch
+ * memory. */
 void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint32_t number,
                         uint64_t size_bytes, spool_scan_read_fn *read, void *read_context,
                         uint8_t *window, struct spool_scan_chain *chain,
@@ -328,7 +337,7 @@ void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint3
 void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_events *events,
                     struct spool_scan_result *result);
 
-/* ---- recovery (spool_recover.c) -------------------------------------------------------------------- */
+/* ---- recovery (spool_recover.c) ------------------------------------------------------------- */
 
 struct spool_recovered_segment {
     uint32_t number;

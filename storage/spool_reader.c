@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* A record, and for COMMIT its chunks one after the other. Each comes from group memory, and is then lent as it stands, or
- * from disk, and is then verified before anyone sees it. While one chunk is handed out the next is being read. */
+/* A record, and for COMMIT its chunks one after the other. Each comes from group memory, and is
+ * then lent as it stands, or from disk, and is then verified before anyone sees it. While one
+ * chunk is handed out the next is being read. */
 
 enum fetch_state { FETCH_EMPTY, FETCH_WAITS, FETCH_READS, FETCH_READY, FETCH_FAILED };
 
@@ -51,7 +52,7 @@ struct spool_reader {
 static void fetch_read(struct fetch *fetch);
 static void fetch_done(struct fetch *fetch, int error);
 
-/* ---- one record ------------------------------------------------------------------------------- */
+/* ---- one record ----------------------------------------------------------------------------- */
 
 static void fetch_release(struct fetch *fetch)
 {
@@ -190,7 +191,7 @@ static void fetch_init(struct fetch *fetch, struct spool_reader *reader)
     fetch->waiter.ready = fetch_pinned;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 static bool reader_busy(const struct spool_reader *reader)
 {
@@ -316,7 +317,7 @@ const struct spool_reader_info *spool_reader_info(const struct spool_reader *rea
     return &reader->info;
 }
 
-/* ---- the body --------------------------------------------------------------------------------- */
+/* ---- the body ------------------------------------------------------------------------------- */
 
 static struct fetch *chunk_fetch(struct spool_reader *reader, uint32_t index)
 {
@@ -358,7 +359,8 @@ static int chunk_next(struct spool_reader *reader)
         return -EBADMSG;
     reader->next_chunk++;
     reader->rest = slice_of(fetch->bytes + SPOOL_RECORD_HEADER_BYTES, entry.body_bytes);
-    /* The one before was handed out from the other fetch, and is given back by asking for this one. */
+    /* The one before was handed out from the other fetch, and is given back by asking for this
+     * one. */
     if (reader->next_chunk < reader->list.count)
         (void)chunk_begin(reader,
                           reader->next_chunk); /* what goes wrong is said when its turn comes */

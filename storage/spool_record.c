@@ -17,7 +17,7 @@
 static_assert(SEGMENT_COPY_OFFSET % 512 == 0 && SEGMENT_COPY_OFFSET >= 512,
               "the two copies lie in different sectors");
 
-/* ---- little endian ---------------------------------------------------------------------------- */
+/* ---- little endian -------------------------------------------------------------------------- */
 
 static void put_16(uint8_t *to, uint16_t value)
 {
@@ -58,7 +58,7 @@ static uint64_t get_64(const uint8_t *from)
     return le64toh(value);
 }
 
-/* ---- SUPER ------------------------------------------------------------------------------------ */
+/* ---- SUPER ---------------------------------------------------------------------------------- */
 
 enum spool_format spool_features_check(const struct spool_features *features)
 {
@@ -114,7 +114,7 @@ bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_supe
     return true;
 }
 
-/* ---- segments --------------------------------------------------------------------------------- */
+/* ---- segments ------------------------------------------------------------------------------- */
 
 void spool_segment_header_encode(const struct spool_segment_header *header,
                                  uint8_t block[SPOOL_BLOCK_BYTES])
@@ -178,7 +178,7 @@ static uint32_t seed_at(uint32_t seed, uint64_t offset)
     return crc32c(seed, slice_of(bytes, sizeof(bytes)));
 }
 
-/* ---- groups ----------------------------------------------------------------------------------- */
+/* ---- groups --------------------------------------------------------------------------------- */
 
 void spool_group_header_encode(struct spool_group_header *header, uint32_t seed, uint64_t offset,
                                uint8_t to[SPOOL_GROUP_HEADER_BYTES])
@@ -225,7 +225,7 @@ bool spool_group_header_trace(const uint8_t from[SPOOL_GROUP_HEADER_BYTES], uint
     return memcmp(from, GROUP_MAGIC, 4) == 0 && get_64(from + 24) == incarnation;
 }
 
-/* ---- D records -------------------------------------------------------------------------------- */
+/* ---- D records ------------------------------------------------------------------------------ */
 
 void spool_record_encode(const struct spool_record *record, uint8_t to[SPOOL_RECORD_HEADER_BYTES])
 {
@@ -384,7 +384,7 @@ void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
     put_32(to + 12, entry->body_crc);
 }
 
-/* ---- joining checksums ------------------------------------------------------------------------ */
+/* ---- joining checksums ---------------------------------------------------------------------- */
 
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected */
 
@@ -401,8 +401,8 @@ static uint32_t crc_multiply(uint32_t a, uint32_t b)
     return product;
 }
 
-/* Appending b_bytes zeros to A multiplies its checksum by x^(8 * b_bytes); the pre- and post-conditioning of A and B
- * cancel, so the exclusive or with B's is that of both. */
+/* Appending b_bytes zeros to A multiplies its checksum by x^(8 * b_bytes); the pre- and post-
+ * conditioning of A and B cancel, so the exclusive or with B's is that of both. */
 uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes)
 {
     uint32_t factor = 1u << 31; /* x^0 */
@@ -416,7 +416,7 @@ uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes)
     return crc_multiply(factor, crc_a) ^ crc_b;
 }
 
-/* ---- J records -------------------------------------------------------------------------------- */
+/* ---- J records ------------------------------------------------------------------------------ */
 
 void spool_journal_encode(const struct spool_journal_record *record,
                           uint8_t to[SPOOL_JOURNAL_HEADER_BYTES])

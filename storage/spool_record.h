@@ -1,8 +1,8 @@
 /* storage/spool_record.h - the formats of storage/README.md as encode and decode functions.
  *
- * Pure: bytes in, structs out. Every decode function takes bytes of unknown origin, checks all of them before it
- * believes any, and answers true only for what our own encoder wrote at this very position. Shard: any.
- */
+ * Pure: bytes in, structs out. Every decode function takes bytes of unknown origin, checks all of
+ * them before it believes any, and answers true only for what our own encoder wrote at this very
+ * position. Shard: any. */
 #ifndef KILAT_STORAGE_SPOOL_RECORD_H
 #define KILAT_STORAGE_SPOOL_RECORD_H
 
@@ -14,7 +14,7 @@
 #define SPOOL_MAJOR 1
 #define SPOOL_MINOR 0
 
-/* ---- SUPER ------------------------------------------------------------------------------------ */
+/* ---- SUPER ---------------------------------------------------------------------------------- */
 
 /* What an unknown bit or a newer major asks for. */
 enum spool_format { SPOOL_FORMAT_KNOWN, SPOOL_FORMAT_READ_ONLY, SPOOL_FORMAT_REFUSED };
@@ -37,7 +37,7 @@ struct spool_super {
 void spool_super_encode(const struct spool_super *super, uint8_t slot[SPOOL_BLOCK_BYTES]);
 bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_super *ret_super);
 
-/* ---- segments --------------------------------------------------------------------------------- */
+/* ---- segments ------------------------------------------------------------------------------- */
 
 struct spool_segment_header {
     struct spool_features features;
@@ -60,7 +60,7 @@ bool spool_segment_header_decode(const uint8_t block[SPOOL_BLOCK_BYTES],
 /* seed(segment): everything in a segment is checksummed from it and the position. */
 uint32_t spool_seed(const uint8_t uuid[SPOOL_UUID_BYTES], uint64_t incarnation);
 
-/* ---- groups ----------------------------------------------------------------------------------- */
+/* ---- groups --------------------------------------------------------------------------------- */
 
 #define SPOOL_GROUP_HEADER_BYTES 64u
 #define SPOOL_LSN_BITS 40 /* the number of the write; the epoch stands above it */
@@ -81,10 +81,11 @@ void spool_group_header_encode(struct spool_group_header *header, uint32_t seed,
                                uint8_t to[SPOOL_GROUP_HEADER_BYTES]);
 bool spool_group_header_decode(const uint8_t from[SPOOL_GROUP_HEADER_BYTES], uint32_t seed,
                                uint64_t offset, struct spool_group_header *ret_header);
-/* Begins like a group of this incarnation, whatever its checksum says: the trace of a torn write. */
+/* Begins like a group of this incarnation, whatever its checksum says: the trace of a torn
+ * write. */
 bool spool_group_header_trace(const uint8_t from[SPOOL_GROUP_HEADER_BYTES], uint64_t incarnation);
 
-/* ---- D records -------------------------------------------------------------------------------- */
+/* ---- D records ------------------------------------------------------------------------------ */
 
 #define SPOOL_RECORD_HEADER_BYTES 48u
 #define SPOOL_SKIP_BYTES 8u
@@ -111,7 +112,8 @@ struct spool_record {
     uint32_t front_crc;
     uint32_t body_crc;
 };
-/* Bytes 0..43; the checksum that ties it to its place is set by spool_record_seal() before each write. */
+/* Bytes 0..43; the checksum that ties it to its place is set by spool_record_seal() before each
+ * write. */
 void spool_record_encode(const struct spool_record *record, uint8_t to[SPOOL_RECORD_HEADER_BYTES]);
 void spool_record_seal(uint8_t header[SPOOL_RECORD_HEADER_BYTES], uint32_t seed, uint64_t offset);
 /* `room` is what the group or segment holds from here on: a record that would pass it is none. */
@@ -150,7 +152,7 @@ void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
 /* The checksum of A and B behind each other, from theirs. */
 uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes);
 
-/* ---- J records -------------------------------------------------------------------------------- */
+/* ---- J records ------------------------------------------------------------------------------ */
 
 #define SPOOL_JOURNAL_HEADER_BYTES 32u
 #define SPOOL_JOURNAL_TEXT_MAX 512u

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A full scan: J, then D, then what J says laid over what D holds. In memory stand 24 bytes for each message of D and 32
- * for each note of J; envelopes are read again for those that are not finished. */
+/* A full scan: J, then D, then what J says laid over what D holds. In memory stand 24 bytes for
+ * each message of D and 32 for each note of J; envelopes are read again for those that are not
+ * finished. */
 
 struct found { /* a MSG or COMMIT of D */
     uint64_t id;
@@ -73,7 +74,7 @@ static void *array_add(struct array *array)
     return (uint8_t *)array->items + array->count++ * array->item_bytes;
 }
 
-/* ---- which segments there are ----------------------------------------------------------------- */
+/* ---- which segments there are --------------------------------------------------------------- */
 
 static int stream_add_segment(struct spool_recovery_stream *stream, uint32_t number)
 {
@@ -137,7 +138,7 @@ static int segments_list(struct spool_recovery *recovery)
     return 0;
 }
 
-/* ---- the scan --------------------------------------------------------------------------------- */
+/* ---- the scan ------------------------------------------------------------------------------- */
 
 static void note_counter(struct recover *recover, uint64_t id)
 {
@@ -288,7 +289,7 @@ static int scan_stream(struct recover *recover, char stream, struct spool_recove
     return r;
 }
 
-/* ---- order ------------------------------------------------------------------------------------ */
+/* ---- order ---------------------------------------------------------------------------------- */
 
 static int place_compare(uint32_t segment_a, uint32_t offset_a, uint32_t segment_b,
                          uint32_t offset_b)
@@ -330,7 +331,7 @@ static void array_sort(struct array *array, int (*compare)(const void *a, const 
         qsort(array->items, array->count, array->item_bytes, compare);
 }
 
-/* ---- reading an envelope again ---------------------------------------------------------------- */
+/* ---- reading an envelope again -------------------------------------------------------------- */
 
 static int source_open(struct source *source, uint32_t number)
 {
@@ -377,7 +378,7 @@ static struct spool_recovered_segment *segment_find(struct spool_recovery_stream
                                         sizeof(struct spool_recovered_segment), segment_compare);
 }
 
-/* ---- J laid over D ---------------------------------------------------------------------------- */
+/* ---- J laid over D -------------------------------------------------------------------------- */
 
 struct fate {
     bool aborted, held;
@@ -451,9 +452,10 @@ static struct slice reason_read(struct recover *recover, const struct found_note
     return slice_of(room + SPOOL_JOURNAL_HEADER_BYTES, record.text_bytes);
 }
 
-/* ---- presenting ------------------------------------------------------------------------------- */
+/* ---- presenting ----------------------------------------------------------------------------- */
 
-/* All chunks of a COMMIT verify (QUEUE I6): they were seen by the scan. Marks their segments as needed. */
+/* All chunks of a COMMIT verify (QUEUE I6): they were seen by the scan. Marks their segments as
+ * needed. */
 static bool chunks_present(struct recover *recover, const struct spool_chunk_list *list)
 {
     for (uint32_t i = 0; i < list->count; i++) {
@@ -476,7 +478,8 @@ static bool chunks_present(struct recover *recover, const struct spool_chunk_lis
     return true;
 }
 
-/* The parts of a record that was verified a moment ago. False: it no longer reads, or its chunks are not there. */
+/* The parts of a record that was verified a moment ago. False: it no longer reads, or its chunks
+ * are not there. */
 static bool message_open(struct recover *recover, const struct found *found, uint32_t seed,
                          struct spool_recovered_message *message)
 {
@@ -565,9 +568,10 @@ static int present_all(struct recover *recover)
     return r;
 }
 
-/* ---- the end: what is dead, what is needed ---------------------------------------------------- */
+/* ---- the end: what is dead, what is needed -------------------------------------------------- */
 
-/* Nothing on it is needed any more: one more spare, or its space back. Best effort: it is dead in the next start too. */
+/* Nothing on it is needed any more: one more spare, or its space back. Best effort: it is dead in
+ * the next start too. */
 static int segment_recycle(struct spool_recovery *recovery, struct spool_recovery_stream *stream,
                            char letter, const struct spool_recovered_segment *segment,
                            uint64_t size_bytes, uint32_t spare_target)
@@ -679,7 +683,7 @@ static int recover_finish(struct recover *recover)
     return r;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------ */
 
 static int recover_run(struct recover *recover, struct buf *error)
 {

@@ -2,9 +2,10 @@
 
 #include <errno.h>
 
-/* What was once acknowledged and no longer verifies is damage; what never was is a torn tail. Which of the two is only
- * known from the next group of the stream: it names its predecessor, and how far the writer knew things to be durable
- * (storage/README.md, Recovery). Until it comes, whatever does not verify is suspect. */
+/* What was once acknowledged and no longer verifies is damage; what never was is a torn tail.
+ * Which of the two is only known from the next group of the stream: it names its predecessor, and
+ * how far the writer knew things to be durable (storage/README.md, Recovery). Until it comes,
+ * whatever does not verify is suspect. */
 
 struct scan {
     char stream;
@@ -20,7 +21,7 @@ struct scan {
     struct spool_scan_result *result;
 };
 
-/* ---- the window ------------------------------------------------------------------------------- */
+/* ---- the window ----------------------------------------------------------------------------- */
 
 /* `bytes` at `offset`, borrowed until the next call, or NULL: beyond the end, or unreadable. */
 static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
@@ -43,7 +44,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
     return scan->window_bytes >= bytes ? scan->window : NULL;
 }
 
-/* ---- suspects --------------------------------------------------------------------------------- */
+/* ---- suspects ------------------------------------------------------------------------------- */
 
 static void suspect(struct scan *scan, bool trace, uint32_t records)
 {
@@ -104,10 +105,10 @@ static void chain_add(struct spool_scan_chain *chain, const struct spool_group_h
     }
 }
 
-/* ---- records ---------------------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------------------------- */
 
-/* A record at `offset`, of which at most `room` bytes can be its own: its size with the gap, or 0. `*ret_whole` says that
- * all of it verifies. */
+/* A record at `offset`, of which at most `room` bytes can be its own: its size with the gap, or
+ * 0. `*ret_whole` says that all of it verifies. */
 static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, bool *ret_whole)
 {
     const uint8_t *bytes;
@@ -142,8 +143,8 @@ static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, b
     return spool_record_aligned(record.record_bytes);
 }
 
-/* The records of a group whose header verifies. Behind one that does not, the next is looked for. Returns how many are
- * missing or damaged. */
+/* The records of a group whose header verifies. Behind one that does not, the next is looked for.
+ * Returns how many are missing or damaged. */
 static uint32_t scan_group_records(struct scan *scan, uint64_t offset,
                                    const struct spool_group_header *header)
 {
@@ -161,7 +162,7 @@ static uint32_t scan_group_records(struct scan *scan, uint64_t offset,
     return header->record_count > good ? header->record_count - good : 0;
 }
 
-/* ---- the segment ------------------------------------------------------------------------------ */
+/* ---- the segment ---------------------------------------------------------------------------- */
 
 /* One group at `offset`; its size, or 0 when there is none. */
 static uint64_t scan_group(struct scan *scan, uint64_t offset)
@@ -191,8 +192,9 @@ static bool is_zero(const uint8_t *bytes)
     return (words[0] | words[1]) == 0;
 }
 
-/* No group begins here. Mostly this is the rest of a segment, never written; but the header of a group may be damaged and its
- * records whole. Returns where to go on: at a record's end, or 16 bytes further. */
+/* No group begins here. Mostly this is the rest of a segment, never written; but the header of a
+ * group may be damaged and its records whole. Returns where to go on: at a record's end, or 16
+ * bytes further. */
 static uint64_t scan_hole(struct scan *scan, uint64_t offset)
 {
     const uint8_t *bytes;

@@ -11,7 +11,7 @@
     64 /* open for reading and not in use: descriptors are dearer than opening again */
 #define NEW_SUFFIX ".new"
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 static char letter_lower(char stream)
 {
@@ -44,7 +44,7 @@ bool spool_segment_name_parse(const char *name, char stream, uint32_t *ret_numbe
     return true;
 }
 
-/* ---- what jobs do ----------------------------------------------------------------------------- */
+/* ---- what jobs do --------------------------------------------------------------------------- */
 
 int spool_segment_open(int dir_fd, const char *name, bool direct, int *ret_fd)
 {
@@ -167,7 +167,7 @@ int spool_segment_activate(int dir_fd, int spare_fd, const char *spare_name, boo
     return r;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 static void segment_opened(struct ring_op *op);
 
@@ -244,7 +244,7 @@ void spool_segment_free(struct spool_segment *segment)
     free(segment);
 }
 
-/* ---- open while it is read -------------------------------------------------------------------- */
+/* ---- open while it is read ------------------------------------------------------------------ */
 
 static int segment_open_job(struct ring_op *op)
 {

@@ -12,7 +12,7 @@
 #define SPARE_NAME "spare"
 #define PID_TEXT_SIZE 16
 
-/* ---- the two slots ---------------------------------------------------------------------------- */
+/* ---- the two slots -------------------------------------------------------------------------- */
 
 static int super_read(int dir_fd, struct spool_super *ret_super)
 {
@@ -55,7 +55,8 @@ int spool_super_write(int dir_fd, struct spool_super *super)
     return r;
 }
 
-/* The file, then its name: a crash before leaves no SUPER, so that the next start makes another spool. */
+/* The file, then its name: a crash before leaves no SUPER, so that the next start makes another
+ * spool. */
 static int super_create(int dir_fd, struct spool_super *super)
 {
     uint8_t slots[2 * SPOOL_BLOCK_BYTES] = {0};
@@ -76,7 +77,7 @@ static int super_create(int dir_fd, struct spool_super *super)
     return r;
 }
 
-/* ---- what may be opened ----------------------------------------------------------------------- */
+/* ---- what may be opened --------------------------------------------------------------------- */
 
 static int file_system_check(const struct spool_config *config, int dir_fd, struct buf *error)
 {
@@ -208,7 +209,7 @@ static void lock_sign(const struct spool_config *config, const struct spool_dire
     buf_deinit(&text);
 }
 
-/* ---- opening and making ----------------------------------------------------------------------- */
+/* ---- opening and making --------------------------------------------------------------------- */
 
 /* The name of a directory made here is as good as its parent's sync. */
 static int parent_sync(const char *path)
@@ -268,7 +269,8 @@ static int spare_open(struct spool_directory *directory)
     return file_open_dir(directory->dir_fd, SPARE_NAME, &directory->spare_fd);
 }
 
-/* SUPER is looked at before the lock is taken as well: a spool of a newer program is left without a trace of ours. */
+/* SUPER is looked at before the lock is taken as well: a spool of a newer program is left without
+ * a trace of ours. */
 static int directory_enter(const struct spool_config *config, struct spool_directory *directory,
                            struct buf *error)
 {

@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* A body over 64 KiB. Its chunks go with the normal groups and nobody waits for them but the COMMIT, which is held back until
- * all of them are durable (QUEUE I6). Dead chunks of an upload that was given up are bytes without a name. */
+/* A body over 64 KiB. Its chunks go with the normal groups and nobody waits for them but the
+ * COMMIT, which is held back until all of them are durable (QUEUE I6). Dead chunks of an upload
+ * that was given up are bytes without a name. */
 
 #define CHUNKS_FIRST 16
 
