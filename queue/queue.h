@@ -51,6 +51,10 @@ struct queue_ops {
     /* Units have failed for good (or expired) and their sender is to be told: submit a report made
      * of it, then queue_report_done(). Never called for a report or for an empty sender. */
     void (*report)(void *context, struct queue_report *report);
+    /* The queue of `shard`, asked on that shard when a message of another shard's queue arrives
+     * there; NULL: none (any more). As an op NULL: shards do not talk, and each takes its part of the
+     * limits. */
+    struct queue *(*peer)(struct shard *shard);
 };
 
 struct queue_config {
@@ -74,8 +78,10 @@ int queue_recovered(struct queue *queue, const struct spool_recovered_message *m
 void queue_start(struct queue *queue, struct spool *spool);
 /* Takes new values (reload). */
 void queue_configure(struct queue *queue, const struct queue_config *config);
-/* Starts nothing new (drain for a stop); attempts in hand go on. `stopped` runs when none is left.
- */
+/* Starts nothing new (drain for a stop): sessions are called back by ops->recall, attempts and
+ * reports in hand go on. `stopped` runs when none of them is left and no slot is held, here and in the
+ * queues of all other shards, which are to be stopped as well: until then they give each other back
+ * what they were lent. */
 void queue_stop(struct queue *queue, void (*stopped)(void *context), void *context);
 void queue_destroy(struct queue **queue);
 
@@ -102,7 +108,7 @@ struct queue_submission {           /* the caller's, filled in before the call; 
     int result;
     struct spool_append append; /* private */
     struct queue *queue;        /* private */
-    struct buf envelope;        /* private */
+    uint32_t entry;             /* private */
 };
 uint64_t queue_next_id(struct queue *queue);
 /* Copies body and envelope within the call. 0: `done` follows; else as spool_append(), nothing
@@ -148,7 +154,8 @@ typedef void queue_loaded_fn(struct queue_attempt *attempt, void *context, int r
  * or tries later. */
 void queue_attempt_load(struct queue_attempt *attempt, queue_loaded_fn *loaded, void *context);
 uint64_t queue_attempt_id(const struct queue_attempt *attempt);
-uint64_t queue_attempt_bytes(const struct queue_attempt *attempt); /* head and body; before load too */
+uint64_t
+queue_attempt_bytes(const struct queue_attempt *attempt); /* head and body; before load too */
 struct slice
 queue_attempt_sender(const struct queue_attempt *attempt); /* after load; borrowed until finish */
 uint32_t queue_attempt_count(const struct queue_attempt *attempt); /* recipients of this attempt */
@@ -222,13 +229,18 @@ bool queue_unit_open(struct queue *queue, uint64_t id,
 
 enum queue_action { QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY, QUEUE_REMOVE, QUEUE_BOUNCE };
 /* 0 done and noted; -ENOENT no such message; -EBUSY an attempt is in hand: it happens when the
- * attempt ends; -EALREADY. */
+ * attempt ends; -EALREADY; -EPERM: to be retried it must be released first; -EIO: the journal takes
+ * no notes. */
 int queue_act(struct queue *queue, uint64_t id, enum queue_action action);
 
 struct queue_counters {
-    uint64_t accepted, generated, delivered, deferred, bounced, expired, removed,
-        damaged; /* units but the first two: messages */
-    uint64_t accepted_units, generated_units, delivered_units;
+    /* Of messages: accepted, generated, recovered, damaged. Of units: all others. At any time
+     * accepted_units + generated_units + recovered_units
+     *     = delivered + bounced + expired + removed + units. */
+    uint64_t accepted, generated, recovered, damaged;
+    uint64_t delivered, deferred, bounced, expired, removed;
+    uint64_t accepted_units, generated_units, recovered_units, delivered_units;
+    /* Now: messages and units in the queue; the states count a message once per destination. */
     uint32_t messages, units, held, ready, waiting, trying;
     uint32_t destinations, sites, sessions;
     uint64_t index_bytes;

@@ -1,0 +1,604 @@
+#include "queue/queue_private.h"
+
+#include "core/assert.h"
+#include <errno.h>
+#include <stdlib.h>
+
+/* The promise. A submission is written down first, in the index's memory and in the spool's group, and becomes a
+ * message only when the group is durable: nothing can fail between the two, because all that the message needs was
+ * taken before. From then on it is in the hands of the schedule, and everything that calls the owner happens in one
+ * task, so that no call of the owner's is ever entered from within another. */
+#define QUEUE_NO_SPACE_NS                                                                          \
+    SECOND_NS /* for so long a full disk is answered for without asking it again */
+
+void queue_poke(struct queue *queue)
+{
+    if (queue->started)
+        shard_defer(queue->shard, &queue->task);
+}
+
+/* ---- states ------------------------------------------------------------------------------------ */
+
+#define MAY(state) (1u << ITEM_##state)
+static const uint16_t item_next[ITEM_STATES] = {
+    [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
+    [ITEM_READY] = MAY(TRYING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
+    [ITEM_WAITING] = MAY(READY) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
+    [ITEM_TRYING] =
+        MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(DAMAGED) | MAY(DONE),
+    [ITEM_FAILING] = MAY(TRYING) | MAY(HELD) | MAY(DONE) | MAY(EXPIRING),
+    [ITEM_EXPIRING] = MAY(TRYING) | MAY(HELD) | MAY(DONE) | MAY(FAILING),
+    [ITEM_HELD] = MAY(READY) | MAY(WAITING) | MAY(FAILING) | MAY(EXPIRING) | MAY(DONE),
+    [ITEM_DAMAGED] =
+        MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(FAILING) | MAY(DONE),
+    [ITEM_DONE] = 0,
+};
+
+static void item_leave(struct queue *queue, uint32_t item)
+{
+    const struct index_item *it = index_item(&queue->index, item);
+
+    switch ((enum item_state)it->state) {
+    case ITEM_READY:
+        destination_ready_remove(queue->destinations[it->destination], item);
+        break;
+    case ITEM_WAITING:
+        wheel_remove(&queue->index, &queue->wheel, item);
+        break;
+    case ITEM_FAILING:
+    case ITEM_EXPIRING:
+        item_list_remove(&queue->index, &queue->failing, item);
+        break;
+    default: /* in no list */
+        break;
+    }
+}
+
+void item_enter(struct queue *queue, uint32_t item, enum item_state next)
+{
+    struct index_item *it = index_item(&queue->index, item);
+
+    ASSERT(item_next[it->state] & (1u << next));
+    item_leave(queue, item);
+    queue->state_counts[it->state]--;
+    queue->state_counts[next]++;
+    it->state = (uint8_t)next;
+    switch (next) {
+    case ITEM_READY:
+        destination_ready_push(queue->destinations[it->destination], item, false);
+        break;
+    case ITEM_WAITING:
+        wheel_put(&queue->index, &queue->wheel, item);
+        schedule_arm(queue);
+        break;
+    case ITEM_FAILING:
+    case ITEM_EXPIRING:
+        item_list_push(&queue->index, &queue->failing, item);
+        queue_poke(queue);
+        break;
+    case ITEM_DONE:
+        destination_item_done(queue->destinations[it->destination]);
+        break;
+    default:
+        break;
+    }
+}
+
+void item_set_reason(struct queue *queue, uint32_t item, uint32_t reason)
+{
+    struct index_item *it = index_item(&queue->index, item);
+
+    reason_unref(&queue->reasons, it->reason);
+    it->reason = reason;
+}
+
+/* ---- messages in memory --------------------------------------------------------------------------- */
+
+static struct index_entry *entry_of(struct queue *queue, uint32_t number)
+{
+    return index_entry(&queue->index, number);
+}
+
+bool message_in_hand(const struct queue *queue, uint32_t entry)
+{
+    for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
+         item = index_next_item(&queue->index, entry, item)) {
+        if (index_item(&queue->index, item)->state == ITEM_TRYING)
+            return true;
+    }
+    return false;
+}
+
+static bool message_done(const struct queue *queue, uint32_t entry)
+{
+    for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
+         item = index_next_item(&queue->index, entry, item)) {
+        if (index_item(&queue->index, item)->state != ITEM_DONE)
+            return false;
+    }
+    return true;
+}
+
+/* Takes back what message_build() made of an entry that never became a message, or did and is over. */
+void message_unbuild(struct queue *queue, uint32_t entry)
+{
+    for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
+         item = index_next_item(&queue->index, entry, item)) {
+        struct index_item *it = index_item(&queue->index, item);
+
+        if (item == entry && it->open_count == 0 && it->state == ITEM_NEW)
+            continue; /* the entry of a message whose first unit could not be had */
+        if (it->state != ITEM_DONE)
+            item_enter(queue, item, ITEM_DONE);
+        item_set_reason(queue, item, REASON_NONE);
+        queue->state_counts[ITEM_DONE]--;
+    }
+    index_free(&queue->index, entry);
+}
+
+void message_free(struct queue *queue, uint32_t entry)
+{
+    queue->unit_count -= index_open_count(&queue->index, entry);
+    queue->message_count--;
+    schedule_removed(queue, entry);
+    message_unbuild(queue, entry);
+}
+
+void message_damaged(struct queue *queue, uint32_t entry, const uint32_t *items,
+                     uint32_t item_count, int error)
+{
+    char text[SPOOL_ID_TEXT_SIZE];
+
+    spool_id_format(entry_of(queue, entry)->id, text);
+    log_event(queue->shard->log, LOG_ERROR, "queue.damaged", log_cstr("message", text),
+              log_i64("error", error));
+    queue->totals.damaged++;
+    for (uint32_t i = 0; i < item_count; i++)
+        item_enter(queue, items[i], ITEM_DAMAGED);
+}
+
+void unit_finish(struct queue *queue, uint32_t item, uint32_t unit)
+{
+    struct index_item *it = index_item(&queue->index, item);
+
+    ASSERT(it->open_count > 0 && queue->unit_count > 0);
+    it->open_count--;
+    queue->unit_count--;
+    index_unit_close(&queue->index, index_entry_of(&queue->index, item), unit);
+}
+
+void item_settle(struct queue *queue, uint32_t item, uint32_t next_wall_s)
+{
+    uint32_t entry = index_entry_of(&queue->index, item);
+
+    if (index_item(&queue->index, item)->open_count == 0)
+        item_enter(queue, item, ITEM_DONE);
+    else
+        item_schedule(queue, item, next_wall_s);
+    if (message_done(queue, entry))
+        message_free(queue, entry);
+    else
+        message_act_pending(queue, entry);
+}
+
+int message_note(struct queue *queue, uint64_t id, uint32_t first, uint32_t count, uint8_t outcome,
+                 const uint8_t status[3])
+{
+    struct spool_note note = {
+        .kind = SPOOL_NOTE_DONE,
+        .id = id,
+        .unit_first = first,
+        .unit_count = count,
+        .outcome = outcome,
+    };
+
+    memcpy(note.status, status, sizeof(note.status));
+    return spool_note(queue->spool, &note);
+}
+
+/* ---- building ---------------------------------------------------------------------------------- */
+
+struct builder {
+    struct queue *queue;
+    uint32_t entry, last_unit;
+    bool split; /* a unit record for each item, rather than the entry's own */
+    uint64_t stamp;
+};
+
+/* The item that a recipient of `destination` joins, or a new one. */
+static int builder_item(struct builder *builder, struct destination *destination,
+                        uint32_t *ret_item)
+{
+    struct queue *queue = builder->queue;
+    struct index_entry *entry = entry_of(queue, builder->entry);
+    uint32_t item = builder->entry;
+    int r = 0;
+
+    if (destination->stamp != builder->stamp) {
+        destination->stamp = builder->stamp;
+        destination->stamp_count = 0;
+        destination->stamp_item = INDEX_NONE;
+    }
+    if (destination->stamp_item != INDEX_NONE &&
+        (destination->number == QUEUE_LOCAL || destination->stamp_count % entry->chunk != 0)) {
+        *ret_item = destination->stamp_item;
+        destination->stamp_count++;
+        return 0;
+    }
+    if (builder->split)
+        r = index_unit_add(&queue->index, builder->entry, builder->last_unit, &item);
+    if (r < 0)
+        return r;
+    builder->last_unit = item;
+    index_item(&queue->index, item)->destination = destination->number;
+    queue->state_counts[ITEM_NEW]++;
+    destination_item_added(destination);
+    destination->stamp_item = item;
+    destination->stamp_count++;
+    *ret_item = item;
+    return 0;
+}
+
+struct recipient_walk {
+    const struct recipient_source *source;
+    struct slice rest;
+    uint32_t next;
+};
+
+static struct slice walk_next(struct recipient_walk *walk)
+{
+    struct slice address = SLICE_NONE;
+
+    if (walk->source->array != NULL)
+        return walk->source->array[walk->next++];
+    (void)envelope_next(&walk->rest, &address); /* as many as envelope_parse() has counted */
+    return address;
+}
+
+/* Do all recipients fit into one item? Then the entry is enough. */
+static int needs_split(struct queue *queue, const struct recipient_source *source, uint32_t count,
+                       uint32_t chunk, bool *ret_split)
+{
+    struct recipient_walk walk = {source, source->envelope, 0};
+    struct destination *first, *other;
+    int r = destination_of_address(queue, walk_next(&walk), &first);
+
+    *ret_split = count > chunk && r == 0 && first->number != QUEUE_LOCAL;
+    for (uint32_t i = 1; i < count && r == 0 && !*ret_split; i++) {
+        r = destination_of_address(queue, walk_next(&walk), &other);
+        *ret_split = r == 0 && other != first;
+    }
+    return r;
+}
+
+/* What recovery knows of a unit goes into its item: the most tries, the earliest time. */
+static void item_recover(struct index_item *it, const struct spool_unit *state)
+{
+    if (it->open_count == 0 || state->next_s < it->due_s)
+        it->due_s = state->next_s;
+    it->attempts = MAX(it->attempts, state->attempts);
+}
+
+int message_build(struct queue *queue, uint32_t entry, const struct recipient_source *source,
+                  uint32_t recipient_count, const struct spool_unit *states, uint32_t *ret_items)
+{
+    struct builder builder = {.queue = queue, .entry = entry, .stamp = ++queue->stamp};
+    struct recipient_walk walk = {source, source->envelope, 0};
+    int r;
+
+    entry_of(queue, entry)->chunk = (uint8_t)MIN(MAX(1u, queue->config.site_recipients_max), 255u);
+    r = needs_split(queue, source, recipient_count, entry_of(queue, entry)->chunk, &builder.split);
+    for (uint32_t unit = 0; unit < recipient_count && r == 0; unit++) {
+        struct destination *destination;
+        struct index_item *it;
+        uint32_t item = INDEX_NONE;
+
+        r = destination_of_address(queue, walk_next(&walk), &destination);
+        if (r == 0)
+            r = builder_item(&builder, destination, &item);
+        if (r < 0)
+            break;
+        it = index_item(&queue->index, item);
+        if (ret_items != NULL)
+            ret_items[unit] = item;
+        if (states != NULL && states[unit].state == SPOOL_UNIT_DONE) {
+            index_unit_close(&queue->index, entry, unit);
+            continue;
+        }
+        if (states != NULL)
+            item_recover(it, &states[unit]);
+        it->open_count++;
+    }
+    return r;
+}
+
+/* ---- accepting -------------------------------------------------------------------------------- */
+
+uint64_t queue_next_id(struct queue *queue)
+{
+    return spool_next_id(queue->spool);
+}
+
+int queue_admits(const struct queue *queue)
+{
+    if (queue->spool == NULL || queue->stopping ||
+        queue->index.entry_count >= queue->config.messages_max)
+        return -EAGAIN;
+    if (queue->shard->now_ns < queue->no_space_until_ns)
+        return -ENOSPC;
+    return 0;
+}
+
+/* The message exists: what the owner lent for it is still there. */
+static void submission_durable(struct queue_submission *submission)
+{
+    struct queue *queue = submission->queue;
+    struct index_entry *entry = entry_of(queue, submission->entry);
+    const struct spool_location *location = &submission->append.location;
+
+    entry->segment = location->segment;
+    entry->offset_16 = location->offset_16;
+    entry->record_bytes = location->record_bytes;
+    entry->arrival_s = submission->append.arrival_s;
+    entry->size_bytes =
+        (uint32_t)MIN(submission->append.body_bytes + submission->head.size, (uint64_t)UINT32_MAX);
+    index_insert(&queue->index, submission->entry);
+    schedule_inserted(queue, submission->entry);
+    queue->message_count++;
+    queue->unit_count += submission->recipient_count;
+    if (submission->flags & SPOOL_REPORT) {
+        queue->totals.generated++;
+        queue->totals.generated_units += submission->recipient_count;
+    } else {
+        queue->totals.accepted++;
+        queue->totals.accepted_units += submission->recipient_count;
+    }
+    for (uint32_t item = index_next_item(&queue->index, submission->entry, INDEX_NONE);
+         item != INDEX_NONE; item = index_next_item(&queue->index, submission->entry, item))
+        item_schedule(queue, item, 0);
+    queue_poke(queue);
+}
+
+static void appended(struct spool_append *append)
+{
+    struct queue_submission *submission = CONTAINER_OF(append, struct queue_submission, append);
+
+    submission->result = append->result;
+    if (append->result == 0)
+        submission_durable(submission);
+    else
+        message_unbuild(submission->queue, submission->entry);
+    submission->done(submission);
+}
+
+static int write_envelope(struct queue *queue, const struct queue_submission *submission)
+{
+    struct envelope_parts parts = {
+        .sender = submission->sender,
+        .client = submission->client,
+        .helo = submission->helo,
+        .recipients = submission->recipients,
+        .recipient_count = submission->recipient_count,
+        .report_of = submission->report_of,
+        .report_units = submission->report_units,
+        .report_unit_count = submission->report_unit_count,
+    };
+
+    buf_reset(&queue->scratch);
+    return envelope_write(&queue->scratch, &parts);
+}
+
+static int append(struct queue *queue, struct queue_submission *submission)
+{
+    submission->append = (struct spool_append){
+        .id = submission->id,
+        .envelope = buf_slice(&queue->scratch),
+        .unit_count = submission->recipient_count,
+        .head = submission->head,
+        .body = submission->body,
+        .body_pieces = submission->body_pieces,
+        .upload = submission->upload,
+        .flags = submission->flags,
+        .arrival_s = (uint32_t)queue_wall_s(queue),
+        .done = appended,
+    };
+    list_node_init(&submission->append.node);
+    return spool_append(queue->spool, &submission->append);
+}
+
+int queue_submit(struct queue *queue, struct queue_submission *submission)
+{
+    struct recipient_source source = {.array = submission->recipients};
+    bool report = submission->flags & SPOOL_REPORT;
+    int r = report ? 0 : queue_admits(queue); /* a report takes the place of what it reports on */
+
+    if (r == 0)
+        r = write_envelope(queue, submission);
+    if (r == 0)
+        r = index_alloc(&queue->index, submission->recipient_count, &submission->entry);
+    if (r < 0)
+        return r;
+    submission->queue = queue;
+    entry_of(queue, submission->entry)->id = submission->id;
+    entry_of(queue, submission->entry)->flags = report ? ENTRY_REPORT : 0;
+    r = message_build(queue, submission->entry, &source, submission->recipient_count, NULL, NULL);
+    if (r == 0)
+        r = append(queue, submission);
+    if (r < 0)
+        message_unbuild(queue, submission->entry);
+    if (r == -ENOSPC)
+        queue->no_space_until_ns = queue->shard->now_ns + QUEUE_NO_SPACE_NS;
+    return r;
+}
+
+/* ---- the task ---------------------------------------------------------------------------------- */
+
+static void letter_back(struct shard *on, struct shard_message *message)
+{
+    struct queue *queue = CONTAINER_OF(message, struct queue_letter, message)->sender;
+
+    (void)on;
+    queue->quiet = QUIET_ALL;
+    shard_defer(queue->shard, &queue->task);
+}
+
+static void send_back(struct shard *on, struct queue_letter *letter)
+{
+    letter->message.deliver = letter_back;
+    shard_send(on, letter->shard, &letter->message);
+}
+
+/* On shard 0. Without a queue there the letter goes back at once: nobody counts. */
+static void letter_arrived(struct shard *on, struct shard_message *message)
+{
+    struct queue_letter *letter = CONTAINER_OF(message, struct queue_letter, message);
+    struct queue *queue = queue_of_message(on, message->from, letter->sender, letter->peer);
+    struct list_node *node;
+
+    if (queue == NULL) {
+        send_back(on, letter);
+        return;
+    }
+    list_push_back(&queue->letters, &letter->node);
+    if (++queue->letter_count < on->count)
+        return;
+    while ((node = list_pop_front(&queue->letters)) != NULL)
+        send_back(on, CONTAINER_OF(node, struct queue_letter, node));
+}
+
+static void become_quiet(struct queue *queue)
+{
+    struct shard *shard = queue->shard;
+
+    if (queue->ops.peer == NULL || shard->count == 1) {
+        queue->quiet = QUIET_ALL;
+        return;
+    }
+    queue->quiet = QUIET_SENT;
+    queue->letter = (struct queue_letter){
+        .message.deliver = letter_arrived,
+        .sender = queue,
+        .peer = queue->ops.peer,
+        .shard = shard->index,
+    };
+    list_node_init(&queue->letter.node);
+    shard_send(shard, 0, &queue->letter.message);
+}
+
+static void stop_check(struct queue *queue)
+{
+    void (*stopped)(void *context) = queue->stopped;
+
+    if (!queue->stopping || stopped == NULL || queue->attempt_count > 0 ||
+        queue->report_count > 0 || queue->slot_count > 0 || queue->lent_count > 0)
+        return;
+    if (queue->quiet == QUIET_NOT)
+        become_quiet(queue);
+    if (queue->quiet != QUIET_ALL)
+        return;
+    queue->stopped = NULL;
+    stopped(queue->stopped_context);
+}
+
+static void run(struct shard_task *task)
+{
+    struct queue *queue = CONTAINER_OF(task, struct queue, task);
+
+    attempts_run(queue);
+    schedule_run(queue);
+    destinations_run(queue);
+    sites_run(queue);
+    reports_run(queue);
+    if (queue->local_ready && !queue->stopping) {
+        queue->local_ready = false;
+        queue->ops.local(queue->context);
+    }
+    stop_check(queue);
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+int queue_create(struct shard *shard, struct spool *spool, const struct queue_config *config,
+                 const struct queue_ops *ops, void *context, struct queue **ret_queue)
+{
+    struct queue *queue = calloc(1, sizeof(*queue));
+    int r;
+
+    if (queue == NULL)
+        return -ENOMEM;
+    queue->shard = shard;
+    queue->spool = spool;
+    queue->config = *config;
+    queue->ops = *ops;
+    queue->context = context;
+    buf_init(&queue->scratch, ENVELOPE_BYTES_MAX);
+    wheel_init(&queue->wheel, 0);
+    timer_init(&queue->timer, schedule_fired);
+    shard_task_init(&queue->task, run);
+    list_init(&queue->attempts);
+    list_init(&queue->ended);
+    list_init(&queue->free_attempts);
+    list_init(&queue->reports);
+    list_init(&queue->letters);
+    r = sites_init(queue);
+    if (r == 0)
+        r = index_init(&queue->index);
+    if (r == 0)
+        r = reasons_init(&queue->reasons);
+    if (r == 0)
+        r = destinations_init(queue);
+    if (r < 0) {
+        queue_destroy(&queue);
+        return r;
+    }
+    *ret_queue = queue;
+    return 0;
+}
+
+void queue_start(struct queue *queue, struct spool *spool)
+{
+    ASSERT(!queue->started);
+    queue->spool = spool;
+    queue->started = true;
+    restart_begin(queue);
+    queue_poke(queue);
+}
+
+void queue_configure(struct queue *queue, const struct queue_config *config)
+{
+    queue->config = *config;
+    queue->aging =
+        index_older_first(&queue->index, INDEX_NONE); /* the age limit may be another one */
+    homes_configure(queue);
+    queue_poke(queue);
+}
+
+void queue_stop(struct queue *queue, void (*stopped)(void *context), void *context)
+{
+    ASSERT(!queue->stopping);
+    queue->stopping = true;
+    queue->stopped = stopped;
+    queue->stopped_context = context;
+    sites_recall_all(queue);
+    shard_defer(queue->shard, &queue->task);
+}
+
+void queue_destroy(struct queue **queue)
+{
+    struct queue *q = *queue;
+
+    if (q == NULL)
+        return;
+    shard_undefer(&q->task);
+    shard_timer_disarm(q->shard, &q->timer);
+    reports_deinit(q);
+    attempts_deinit(q);
+    destinations_deinit(q);
+    sites_deinit(q);
+    restart_deinit(q);
+    reasons_deinit(&q->reasons);
+    index_deinit(&q->index);
+    buf_deinit(&q->scratch);
+    free(q);
+    *queue = NULL;
+}
