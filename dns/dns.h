@@ -79,14 +79,13 @@ void dns_lookup(struct dns *dns, enum dns_type type, struct slice name, struct d
 /* The callback will not run. */
 void dns_cancel(struct dns *dns, struct dns_query *query);
 
-/* ---- where mail for a domain goes
- * ---------------------------------------------------------------- */
+/* ---- where mail for a domain goes ------------------------------------------------------------ */
 
 struct dns_mx_host {
     char name[DNS_NAME_MAX];
     uint16_t preference;
-    uint8_t first_address,
-        address_count; /* in `addresses`; none: its look-up failed or gave none */
+    uint8_t first_address; /* in `addresses` */
+    uint8_t address_count; /* none: its look-up failed or gave none, or `addresses` is full */
 };
 enum dns_mx_status {
     DNS_MX_OK,
@@ -109,8 +108,8 @@ struct dns_mx_answer {
 };
 struct dns_mx_query;
 typedef void dns_mx_done_fn(struct dns_mx_query *query, const struct dns_mx_answer *answer);
-/* Asked for every address found: is it ours? MX hosts at or behind our own preference are left out
- * (RFC 5321 5.1). */
+/* Asked for every host by its name alone (`address` NULL) and for every address found: is it ours? MX
+ * hosts at or behind our own preference are left out (RFC 5321 5.1). */
 typedef bool dns_is_self_fn(void *context, struct slice host_name, const struct netaddr *address);
 struct dns_mx_query { /* the caller's, lent until done */
     dns_mx_done_fn *done;
@@ -118,6 +117,8 @@ struct dns_mx_query { /* the caller's, lent until done */
     void *is_self_context;
     void *state; /* private */
 };
+/* `domain` as it stands in an address: a name, or a literal such as "[192.0.2.1]" or "[IPv6:2001:db8::1]",
+ * which is its own host. The callback runs as those of dns_lookup() do. */
 void dns_mx_lookup(struct dns *dns, struct slice domain, struct dns_mx_query *query);
 void dns_mx_cancel(struct dns *dns, struct dns_mx_query *query);
 
