@@ -15,8 +15,8 @@
 
 /* ---- listeners ---------------------------------------------------------------------------------- */
 
-static int boot_listen_list(struct kilatd *kilatd, const struct setting_list *list, enum listener_kind kind,
-                            struct buf *error)
+static int boot_listen_list(struct kilatd *kilatd, const struct setting_list *list,
+                            enum listener_kind kind, struct buf *error)
 {
     for (size_t i = 0; i < list->count; i++) {
         struct netaddr address;
@@ -32,7 +32,8 @@ static int boot_listen_list(struct kilatd *kilatd, const struct setting_list *li
             int r = ring_listen(&address, BOOT_BACKLOG, 0, &kilatd->listen_fds[shard][at]);
             if (r < 0) {
                 buf_printf(error, "cannot listen on %s: %s%s", list->items[i], strerror(-r),
-                           r == -EACCES ? " (ports below 1024 need root or CAP_NET_BIND_SERVICE)" : "");
+                           r == -EACCES ? " (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+                                        : "");
                 return r;
             }
         }
@@ -90,7 +91,8 @@ static int boot_find_user(const char *text, struct boot_user *user, struct buf *
     } else {
         entry = getpwnam(user->name);
         if (entry == NULL) {
-            buf_printf(error, "user: there is no user \"%s\" on this host (adduser --system --group %s)",
+            buf_printf(error,
+                       "user: there is no user \"%s\" on this host (adduser --system --group %s)",
                        user->name, user->name);
             return -ENOENT;
         }

@@ -76,7 +76,8 @@ static void bounce_write(struct bounce *bounce, const struct queue_report_info *
         return;
     }
     for (uint32_t i = 0; i < info->unit_count; i++) {
-        recipients[i] = (struct dsn_recipient){.address = info->units[i].address, .reply = info->units[i].text};
+        recipients[i] =
+            (struct dsn_recipient){.address = info->units[i].address, .reply = info->units[i].text};
         memcpy(recipients[i].status, info->units[i].status, 3);
     }
     spool_id_format(bounce->submission.id, id);
@@ -120,7 +121,8 @@ static void bounce_submit(struct bounce *bounce)
     s->helo = bounce->node->generation->smtp_server.hostname;
     s->body = &bounce->piece;
     s->body_pieces = 1;
-    s->flags = SPOOL_REPORT | SPOOL_DOT_LINES; /* headers of strangers may begin a line with a dot */
+    s->flags =
+        SPOOL_REPORT | SPOOL_DOT_LINES; /* headers of strangers may begin a line with a dot */
     s->report_of = info->id;
     s->report_units = bounce->units;
     s->report_unit_count = info->unit_count;

@@ -20,7 +20,8 @@ static void generation_smtp(struct generation *g)
                    .command_ms = (uint32_t)s->smtp_command_timeout_ms,
                    .data_block_ms = (uint32_t)s->smtp_data_timeout_ms,
                    .data_end_ms = (uint32_t)s->smtp_data_timeout_ms},
-        .bare_newline = s->bare_newline == 0 ? SMTP_BARE_NEWLINE_REJECT : SMTP_BARE_NEWLINE_NORMALIZE,
+        .bare_newline =
+            s->bare_newline == 0 ? SMTP_BARE_NEWLINE_REJECT : SMTP_BARE_NEWLINE_NORMALIZE,
     };
     g->smtp_client = (struct smtp_client_config){
         .hostname = slice_cstr(s->hostname),
@@ -120,7 +121,8 @@ bool generation_relays(const struct generation *generation, const struct netaddr
     return false;
 }
 
-const struct settings_route *generation_route(const struct generation *generation, struct slice domain)
+const struct settings_route *generation_route(const struct generation *generation,
+                                              struct slice domain)
 {
     const struct settings_routes *routes = &generation->settings.routes;
     const struct settings_route *any = NULL;

@@ -17,8 +17,10 @@
 #include "core/stream.h"
 #include "proto/header.h"
 
-#define INBOUND_PIECES_MAX 512 /* of a body held in place; a body of dots only is logged early instead */
-#define INBOUND_BUFFERS_MAX 32 /* a trickling client fills each with a few bytes: compacted beyond this */
+#define INBOUND_PIECES_MAX                                                                         \
+    512 /* of a body held in place; a body of dots only is logged early instead */
+#define INBOUND_BUFFERS_MAX                                                                        \
+    32 /* a trickling client fills each with a few bytes: compacted beyond this */
 #define INBOUND_OUTPUT_MAX (256 * KIB)
 #define INBOUND_RELIEF_MS 20
 
@@ -29,12 +31,12 @@ struct transaction {
     struct node *node;
     struct inbound *inbound; /* NULL: the session is gone */
     struct queue_submission submission;
-    struct buf names;        /* sender and recipients, one behind the other */
+    struct buf names; /* sender and recipients, one behind the other */
     uint32_t *name_ends;
     struct slice *recipients;
     uint32_t name_count, name_capacity;
 
-    struct iovec *pieces;    /* of the body held: in buffers, and in `compact` */
+    struct iovec *pieces; /* of the body held: in buffers, and in `compact` */
     uint32_t piece_count, piece_capacity;
     struct ring_buffer *buffers[INBOUND_BUFFERS_MAX];
     uint32_t buffer_count;
@@ -43,9 +45,9 @@ struct transaction {
     uint64_t body_bytes;
     struct spool_upload *upload;
     struct spool_waiter room;
-    bool waiting;            /* for room in the spool's groups */
-    bool submitting;         /* the queue has it */
-    int failed;              /* -errno: refused at the end of data */
+    bool waiting;    /* for room in the spool's groups */
+    bool submitting; /* the queue has it */
+    int failed;      /* -errno: refused at the end of data */
     struct buf head;
     struct list_node holding_node; /* of node->holding, while piece_bytes > 0 */
 };
@@ -177,8 +179,7 @@ static bool node_memory_low(const struct node *node)
 
 void inbound_relieve(struct node *node)
 {
-    list_for_each_safe(at, &node->holding)
-    {
+    list_for_each_safe (at, &node->holding) {
         struct transaction *t = CONTAINER_OF(at, struct transaction, holding_node);
         if (!node_buffers_low(node, 4) && !node_memory_low(node))
             return;
@@ -341,15 +342,16 @@ static void inbound_received(struct inbound *in, struct transaction *t)
 
     netaddr_format_literal(&in->peer, client);
     spool_id_format(t->submission.id, id);
-    header_write_received(&t->head, &(struct header_received){
-                                        .helo = facts->helo,
-                                        .client = slice_cstr(client),
-                                        .by = in->generation->smtp_server.hostname,
-                                        .protocol = facts->extended ? SLICE("ESMTP") : SLICE("SMTP"),
-                                        .id = slice_cstr(id),
-                                        .recipient = t->name_count == 2 ? t->recipients[0] : SLICE_NONE,
-                                        .wall_s = wall_s,
-                                        .zone_offset_s = clock_zone_offset_s(wall_s)});
+    header_write_received(
+        &t->head,
+        &(struct header_received){.helo = facts->helo,
+                                  .client = slice_cstr(client),
+                                  .by = in->generation->smtp_server.hostname,
+                                  .protocol = facts->extended ? SLICE("ESMTP") : SLICE("SMTP"),
+                                  .id = slice_cstr(id),
+                                  .recipient = t->name_count == 2 ? t->recipients[0] : SLICE_NONE,
+                                  .wall_s = wall_s,
+                                  .zone_offset_s = clock_zone_offset_s(wall_s)});
 }
 
 static void inbound_submitted(struct queue_submission *submission)
@@ -365,7 +367,8 @@ static void inbound_submitted(struct queue_submission *submission)
     if (submission->result == 0) {
         node->counters.messages_accepted++;
         log_event(node->shard->log, LOG_INFO, "message.accepted", log_cstr("id", id),
-                  log_u64("session", in == NULL ? 0 : in->number), log_text("from", submission->sender),
+                  log_u64("session", in == NULL ? 0 : in->number),
+                  log_text("from", submission->sender),
                   log_u64("rcpts", submission->recipient_count), log_u64("bytes", t->body_bytes),
                   log_cstr("durability", "synced"), log_bool("told", in != NULL));
         (void)snprintf(text, sizeof(text), "Message kept on disk as %s", id);
@@ -398,7 +401,8 @@ static int inbound_submit(struct inbound *in, struct transaction *t)
     t->recipients = recipients;
     s->sender = slice_of(t->names.data, t->name_ends[0]);
     for (uint32_t i = 1; i < t->name_count; i++)
-        recipients[i - 1] = slice_of(t->names.data + t->name_ends[i - 1], t->name_ends[i] - t->name_ends[i - 1]);
+        recipients[i - 1] =
+            slice_of(t->names.data + t->name_ends[i - 1], t->name_ends[i] - t->name_ends[i - 1]);
     s->recipients = recipients;
     s->recipient_count = t->name_count - 1;
     buf_reset(&t->head);
@@ -510,9 +514,8 @@ static void inbound_arm(struct inbound *in)
 {
     uint32_t patience_ms = smtp_server_patience_ms(in->server);
 
-    stream_set_deadline(&in->stream, patience_ms == UINT32_MAX
-                                         ? 0
-                                         : in->node->shard->now_ns + patience_ms * MS_NS);
+    stream_set_deadline(
+        &in->stream, patience_ms == UINT32_MAX ? 0 : in->node->shard->now_ns + patience_ms * MS_NS);
 }
 
 /* Feeds what waits, as far as it goes. */
@@ -522,7 +525,8 @@ static void inbound_run(struct inbound *in)
     struct ring_buffer *buffer;
     struct slice input;
 
-    while (facts->state != SMTP_STATE_CLOSED && stream_unsent(&in->stream) <= SMTP_SERVER_OUT_PAUSE) {
+    while (facts->state != SMTP_STATE_CLOSED &&
+           stream_unsent(&in->stream) <= SMTP_SERVER_OUT_PAUSE) {
         size_t used;
         input = stream_front(&in->stream, &buffer);
         if (input.size == 0)
@@ -536,7 +540,8 @@ static void inbound_run(struct inbound *in)
             break; /* an answer is pending, or the log has no room */
     }
     inbound_flush(in);
-    if (facts->state == SMTP_STATE_CLOSED || (in->input_over && !facts->pending && stream_unread(&in->stream) == 0))
+    if (facts->state == SMTP_STATE_CLOSED ||
+        (in->input_over && !facts->pending && stream_unread(&in->stream) == 0))
         stream_close_gracefully(&in->stream);
     else
         inbound_arm(in);
@@ -587,14 +592,15 @@ static void inbound_drained(struct stream *stream)
     struct inbound *in = CONTAINER_OF(stream, struct inbound, stream);
 
     buf_release(smtp_server_out(in->server)); /* an idle session holds no memory for replies */
-    inbound_run(in);                          /* it may have stopped because the peer did not read */
+    inbound_run(in); /* it may have stopped because the peer did not read */
 }
 
 static void inbound_timeout(struct stream *stream)
 {
     struct inbound *in = CONTAINER_OF(stream, struct inbound, stream);
 
-    log_event(in->node->shard->log, LOG_INFO, "smtp.session.timeout", log_u64("session", in->number));
+    log_event(in->node->shard->log, LOG_INFO, "smtp.session.timeout",
+              log_u64("session", in->number));
     smtp_server_timeout(in->server);
     inbound_flush(in);
     stream_close_gracefully(stream);
@@ -650,7 +656,8 @@ void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
     struct inbound *in = calloc(1, sizeof(*in));
     char text[NETADDR_TEXT_SIZE];
 
-    if (in == NULL || smtp_server_create(&node->generation->smtp_server, &inbound_ops, in, &in->server) < 0) {
+    if (in == NULL ||
+        smtp_server_create(&node->generation->smtp_server, &inbound_ops, in, &in->server) < 0) {
         free(in);
         ring_close(fd);
         return;
@@ -672,7 +679,8 @@ void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
         smtp_server_greet(in->server);
     } else {
         node->counters.refused_sessions++;
-        smtp_server_refuse(in->server, SMTP_REPLY(421, 4, 3, 2, "Too many sessions, try again later"));
+        smtp_server_refuse(in->server,
+                           SMTP_REPLY(421, 4, 3, 2, "Too many sessions, try again later"));
     }
     inbound_run(in);
 }

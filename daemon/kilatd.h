@@ -30,6 +30,9 @@ void kilatd_stop(struct kilatd *kilatd, uint64_t patience_ms);
 /* Shard: any. Reads the file again; what cannot change without a restart is refused and nothing
  * changes. The outcome is logged. */
 void kilatd_reload(struct kilatd *kilatd);
+/* `ended` runs once, on the last shard's thread, when all shards have let go of everything. Before
+ * kilatd_start(). */
+void kilatd_on_end(struct kilatd *kilatd, void (*ended)(void *context), void *context);
 void kilatd_join(struct kilatd *kilatd);
 void kilatd_destroy(struct kilatd **kilatd);
 

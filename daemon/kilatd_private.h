@@ -42,7 +42,8 @@ bool generation_is_local(const struct generation *generation, struct slice domai
 bool generation_relays(const struct generation *generation, const struct netaddr *client,
                        struct slice domain);
 /* NULL when the domain goes by its MX. */
-const struct settings_route *generation_route(const struct generation *generation, struct slice domain);
+const struct settings_route *generation_route(const struct generation *generation,
+                                              struct slice domain);
 
 /* A table of accounts in use; `table` NULL: none could be read yet (answers are 451). */
 struct accounts {
@@ -84,14 +85,14 @@ struct node {
     struct listener listeners[KILATD_LISTENERS_MAX];
     uint32_t listener_count;
 
-    struct list_node sessions;  /* SMTP and POP3 */
-    struct list_node holding;   /* SMTP sessions that hold receive buffers for a body, oldest first */
-    struct list_node starving;  /* SMTP sessions that are not read while buffers are scarce */
-    struct hash_table peers;    /* sessions per address */
+    struct list_node sessions; /* SMTP and POP3 */
+    struct list_node holding; /* SMTP sessions that hold receive buffers for a body, oldest first */
+    struct list_node starving; /* SMTP sessions that are not read while buffers are scarce */
+    struct hash_table peers;   /* sessions per address */
     struct hash_key peers_key;
     uint32_t session_count;
-    uint64_t held_bytes;        /* receive buffers and copies held by bodies */
-    struct timer relief;        /* looks whether starving sessions can be read again */
+    uint64_t held_bytes; /* receive buffers and copies held by bodies */
+    struct timer relief; /* looks whether starving sessions can be read again */
 
     struct {
         uint64_t smtp_sessions, pop3_sessions, refused_sessions;
@@ -107,7 +108,6 @@ struct node {
     bool refusing;                   /* `kilatctl drain`: no new mail, but what is here goes out */
     bool draining;                   /* the orderly end: no new sessions, no new attempts */
     enum { NODE_RUNNING, NODE_DRAINING, NODE_SPOOL_STOPPING, NODE_DNS_STOPPING, NODE_OVER } phase;
-    bool queue_stopped;
     uint64_t patience_until_ns;
     struct timer again; /* looks after what has not ended yet */
     struct shard_task check;
@@ -116,7 +116,7 @@ struct node {
 
 struct kilatd {
     char *config_path;
-    struct slice config_text; /* instead of a path; owned */
+    struct slice config_text;      /* instead of a path; owned */
     struct generation *generation; /* as read at creation, and by the last reload */
     struct accounts *accounts;
     struct dns_config dns_config;
@@ -133,6 +133,9 @@ struct kilatd {
     struct node nodes[KILATD_SHARDS_MAX];
     uint64_t patience_ms;
     uint64_t started_wall_ns;
+    atomic_uint stopped_queues, ended_nodes;
+    void (*ended)(void *context);
+    void *ended_context;
 };
 
 /* ---- between the files ----------------------------------------------------------------------- */
@@ -163,7 +166,7 @@ void sessions_forget(struct node *node, const struct netaddr *peer);
 
 /* Every accepted session begins with this, so that the node can end them all. */
 struct session {
-    struct list_node node; /* of node->sessions */
+    struct list_node node;                /* of node->sessions */
     void (*end)(struct session *session); /* orderly: 421 or nothing, then close */
     void (*cut)(struct session *session); /* at once */
 };
@@ -215,8 +218,8 @@ void bounce_report(struct node *node, struct queue_report *report);
 typedef void users_checked_fn(void *context, bool matches, bool temporary, const char *directory);
 struct users_check;
 /* Hashes on a worker; `password` is copied and wiped. `*ret_check` may be cancelled (the callback does not run). 0 or -ENOMEM. */
-int users_check(struct node *node, struct slice name, struct slice password, users_checked_fn *checked,
-                void *context, struct users_check **ret_check);
+int users_check(struct node *node, struct slice name, struct slice password,
+                users_checked_fn *checked, void *context, struct users_check **ret_check);
 void users_check_cancel(struct users_check *check);
 /* On shard 0: looks at the file every few seconds and reads it when it has changed. */
 int users_watch_start(struct node *node);

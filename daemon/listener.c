@@ -6,7 +6,8 @@
 
 #include "core/assert.h"
 
-#define LISTENER_PAUSE_MS 100 /* out of descriptors or memory: long enough not to spin, short for a client */
+#define LISTENER_PAUSE_MS                                                                          \
+    100 /* out of descriptors or memory: long enough not to spin, short for a client */
 
 /* ---- sessions per address ---------------------------------------------------------------------- */
 

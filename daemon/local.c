@@ -84,8 +84,8 @@ static void local_published(struct ring_op *op)
         } else if (local->files[i].result != -ECANCELED) {
             char id[SPOOL_ID_TEXT_SIZE];
             spool_id_format(local->files[i].id, id);
-            log_event(local->node->shard->log, LOG_ERROR, "mailbox.publish_failed", log_cstr("id", id),
-                      log_cstr("mailbox", local->items[i].directory),
+            log_event(local->node->shard->log, LOG_ERROR, "mailbox.publish_failed",
+                      log_cstr("id", id), log_cstr("mailbox", local->items[i].directory),
                       log_cstr("error", strerror(-local->files[i].result)));
         }
     }
@@ -141,19 +141,20 @@ static void local_outcome(struct local *local, struct local_message *message, ui
     char id[SPOOL_ID_TEXT_SIZE];
 
     spool_id_format(file->id, id);
-    log_event(shard->log, file->result == 0 ? LOG_INFO : LOG_WARNING, "delivery", log_cstr("id", id),
-              log_text("to", queue_attempt_recipients(message->attempt)[item->recipient]),
-              log_cstr("outcome", file->result == 0 ? "delivered" : "later"), log_cstr("host", "local"),
-              log_cstr("mailbox", item->directory), log_i64("error", file->result));
+    log_event(
+        shard->log, file->result == 0 ? LOG_INFO : LOG_WARNING, "delivery", log_cstr("id", id),
+        log_text("to", queue_attempt_recipients(message->attempt)[item->recipient]),
+        log_cstr("outcome", file->result == 0 ? "delivered" : "later"), log_cstr("host", "local"),
+        log_cstr("mailbox", item->directory), log_i64("error", file->result));
     if (file->result == 0)
-        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_DELIVERED, (const uint8_t[3]){2, 0, 0},
-                              SLICE("in the mailbox"));
+        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_DELIVERED,
+                              (const uint8_t[3]){2, 0, 0}, SLICE("in the mailbox"));
     else if (file->result == -ENOSPC || file->result == -EDQUOT)
-        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_LATER, (const uint8_t[3]){4, 2, 2},
-                              SLICE("no room for the mailbox"));
+        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_LATER,
+                              (const uint8_t[3]){4, 2, 2}, SLICE("no room for the mailbox"));
     else
-        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_LATER, (const uint8_t[3]){4, 2, 0},
-                              slice_cstr(strerror(-file->result)));
+        queue_attempt_outcome(message->attempt, item->recipient, QUEUE_LATER,
+                              (const uint8_t[3]){4, 2, 0}, slice_cstr(strerror(-file->result)));
 }
 
 static void local_note(struct local *local)
@@ -227,7 +228,8 @@ static int local_big_abort_job(struct ring_op *op)
 {
     struct local *local = CONTAINER_OF(op, struct local, op);
 
-    maildir_file_abort(local->node->kilatd->mail_root_fd, &local->files[local->big_item], &local->big_file);
+    maildir_file_abort(local->node->kilatd->mail_root_fd, &local->files[local->big_item],
+                       &local->big_file);
     return local->files[local->big_item].result;
 }
 
@@ -292,7 +294,8 @@ static void local_big_begun(struct ring_op *op)
 
 /* ---- a batch ------------------------------------------------------------------------------------------------ */
 
-static bool local_add_item(struct local *local, uint32_t message, uint32_t recipient, const char *directory)
+static bool local_add_item(struct local *local, uint32_t message, uint32_t recipient,
+                           const char *directory)
 {
     struct local_message *m = &local->messages[message];
     struct maildir_item *file;
@@ -310,7 +313,8 @@ static bool local_add_item(struct local *local, uint32_t message, uint32_t recip
         local->files = files;
         local->item_capacity = capacity;
     }
-    local->items[local->item_count] = (struct local_item){.recipient = recipient, .message = message};
+    local->items[local->item_count] =
+        (struct local_item){.recipient = recipient, .message = message};
     memcpy(local->items[local->item_count].directory, directory, LOCAL_DIRECTORY_SIZE);
     file = &local->files[local->item_count++];
     *file = (struct maildir_item){.id = queue_attempt_id(m->attempt),
@@ -332,7 +336,8 @@ static void local_add_recipients(struct local *local, uint32_t index)
 
     message->first_item = local->item_count;
     for (uint32_t i = 0; i < count; i++) {
-        enum policy_mailbox found = policy_mailbox(local->node, recipients[i], directory, sizeof(directory));
+        enum policy_mailbox found =
+            policy_mailbox(local->node, recipients[i], directory, sizeof(directory));
         if (found == POLICY_NO_MAILBOX)
             queue_attempt_outcome(message->attempt, i, QUEUE_NEVER, (const uint8_t[3]){5, 1, 1},
                                   SLICE("no such user here"));
@@ -397,7 +402,8 @@ static void local_loads_done(struct local *local)
     local_drop_unloaded(local);
     for (uint32_t i = 0; i < local->message_count; i++)
         local_add_recipients(local, i);
-    for (uint32_t i = 0; i < local->item_count; i++) /* the array may have moved, the messages have not */
+    for (uint32_t i = 0; i < local->item_count;
+         i++) /* the array may have moved, the messages have not */
         local->files[i].directory = local->items[i].directory;
     local->step = LOCAL_WRITING;
     if (local->item_count == 0) {
@@ -416,7 +422,8 @@ static void local_fill(struct local *local)
     local->step = LOCAL_LOADING;
     local->filling = true;
     local->waiting_count = 0;
-    while (local->message_count < LOCAL_BATCH_MESSAGES && local->bytes < LOCAL_BATCH_BYTES && !local->big) {
+    while (local->message_count < LOCAL_BATCH_MESSAGES && local->bytes < LOCAL_BATCH_BYTES &&
+           !local->big) {
         struct local_message *message = &local->messages[local->message_count];
         struct queue_attempt *attempt = queue_take_local(
             local->node->queue, local->message_count == 0 ? UINT64_MAX : SPOOL_INLINE_BODY_MAX);

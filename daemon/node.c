@@ -51,6 +51,11 @@ static void node_report(void *context, struct queue_report *report)
     bounce_report(context, report);
 }
 
+static struct queue *node_peer(struct shard *shard)
+{
+    return ((struct node *)shard->user)->queue;
+}
+
 static const struct queue_ops node_queue_ops = {
     .is_local = node_is_local,
     .resolve = node_resolve,
@@ -59,6 +64,7 @@ static const struct queue_ops node_queue_ops = {
     .recall = node_recall,
     .local = node_local,
     .report = node_report,
+    .peer = node_peer,
 };
 
 /* ---- start ---------------------------------------------------------------------------------------- */
@@ -90,11 +96,13 @@ static int node_open_spool(struct node *node)
     r = spool_recover(&config, node_recovered, node, &recovery, &report, &node->start_error);
     if (r < 0)
         return r;
-    log_event(node->shard->log, report.damaged_records > 0 ? LOG_ERROR : LOG_NOTICE, "spool.recovered",
-              log_cstr("path", path), log_u64("messages", report.messages - report.finished),
+    log_event(node->shard->log, report.damaged_records > 0 ? LOG_ERROR : LOG_NOTICE,
+              "spool.recovered", log_cstr("path", path),
+              log_u64("messages", report.messages - report.finished),
               log_u64("finished", report.finished), log_u64("bytes", report.bytes_scanned),
               log_u64("groups", report.groups), log_u64("torn_groups", report.torn_groups),
-              log_u64("damaged_records", report.damaged_records), log_u64("took_us", report.microseconds));
+              log_u64("damaged_records", report.damaged_records),
+              log_u64("took_us", report.microseconds));
     r = spool_start(node->shard, &recovery, &node->spool);
     if (r < 0) {
         spool_recovery_destroy(&recovery);
@@ -111,7 +119,8 @@ static bool node_unit_waits(void *context, uint64_t id, uint32_t unit)
 /* What a crash left between DONE and the mailbox, or before DONE. */
 static int node_recover_mailboxes(struct node *node)
 {
-    int r = maildir_recover(node->kilatd->mail_root_fd, spool_uuid(node->spool), node_unit_waits, node);
+    int r =
+        maildir_recover(node->kilatd->mail_root_fd, spool_uuid(node->spool), node_unit_waits, node);
 
     if (r < 0) {
         buf_printf(&node->start_error, "%s: cannot be looked through: %s",
@@ -119,7 +128,8 @@ static int node_recover_mailboxes(struct node *node)
         return r;
     }
     if (r > 0)
-        log_event(node->shard->log, LOG_NOTICE, "mailboxes.recovered", log_u64("published", (uint64_t)r));
+        log_event(node->shard->log, LOG_NOTICE, "mailboxes.recovered",
+                  log_u64("published", (uint64_t)r));
     return 0;
 }
 
@@ -200,9 +210,9 @@ int node_start(struct shard *shard, void *context)
 
 void node_stop(struct shard *shard, void *context)
 {
+    struct kilatd *kilatd = context;
     struct node *node = shard->user;
 
-    (void)context;
     shard_undefer(&node->check);
     users_watch_destroy(node);
     control_destroy(&node->control);
@@ -214,6 +224,9 @@ void node_stop(struct shard *shard, void *context)
     hash_table_deinit(&node->peers);
     generation_unref(&node->generation);
     accounts_unref(&node->accounts);
+    if (atomic_fetch_add(&kilatd->ended_nodes, 1) + 1 == kilatd->shard_count &&
+        kilatd->ended != NULL)
+        kilatd->ended(kilatd->ended_context);
 }
 
 /* ---- the orderly end --------------------------------------------------------------------------------- */
@@ -222,7 +235,7 @@ static void node_queue_stopped(void *context)
 {
     struct node *node = context;
 
-    node->queue_stopped = true;
+    atomic_fetch_add(&node->kilatd->stopped_queues, 1);
     node_check_empty(node);
 }
 
@@ -253,9 +266,11 @@ static bool node_listening(const struct node *node)
     return false;
 }
 
+/* The queues give each other back what they were lent, so none goes before all have stopped. */
 static bool node_is_empty(const struct node *node)
 {
-    return node->queue_stopped && list_empty(&node->sessions) && outbound_sessions(node->outbound) == 0 &&
+    return atomic_load(&node->kilatd->stopped_queues) == node->kilatd->shard_count &&
+           list_empty(&node->sessions) && outbound_sessions(node->outbound) == 0 &&
            !local_busy(node->local) && !node_listening(node) && node->password_checks == 0 &&
            !users_watch_busy(node) && !node->reloading &&
            (node->control == NULL || !control_busy(node->control));
@@ -282,8 +297,7 @@ static void node_end_all(struct node *node)
 {
     bool cut = node->shard->now_ns >= node->patience_until_ns;
 
-    list_for_each_safe(at, &node->sessions)
-    {
+    list_for_each_safe (at, &node->sessions) {
         struct session *session = CONTAINER_OF(at, struct session, node);
         if (cut)
             session->cut(session);
@@ -313,7 +327,8 @@ static void node_begin_stop(struct node *node)
     node->phase = NODE_DRAINING;
     node->draining = true;
     node->patience_until_ns = node->shard->now_ns + node->kilatd->patience_ms * MS_NS;
-    log_event(node->shard->log, LOG_NOTICE, "shard.stopping", log_u64("sessions", node->session_count),
+    log_event(node->shard->log, LOG_NOTICE, "shard.stopping",
+              log_u64("sessions", node->session_count),
               log_u64("outgoing", outbound_sessions(node->outbound)));
     for (uint32_t i = 0; i < node->listener_count; i++)
         listener_close(&node->listeners[i]);

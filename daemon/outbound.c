@@ -118,8 +118,8 @@ static void outbound_give_up_slot(struct outbound_session *s)
     queue_slot_failed(slot, s->status, slice_cstr(s->text));
 }
 
-static void outbound_note_failure(struct outbound_session *s, const uint8_t status[3], const char *what,
-                                  struct slice text)
+static void outbound_note_failure(struct outbound_session *s, const uint8_t status[3],
+                                  const char *what, struct slice text)
 {
     char address[NETADDR_TEXT_SIZE];
 
@@ -360,8 +360,9 @@ static void outbound_outcome(void *context, uint32_t recipient, enum smtp_outcom
     netaddr_format(&s->address->address, address);
     log_event(shard->log, outcome == SMTP_DELIVERED ? LOG_INFO : LOG_NOTICE, "delivery",
               log_cstr("id", id), log_text("to", queue_attempt_recipients(s->attempt)[recipient]),
-              log_cstr("outcome", outbound_outcome_names[outcome]), log_cstr("host", outbound_host(s)),
-              log_cstr("address", address), log_u64("code", reply->code), log_text("reply", reply->text),
+              log_cstr("outcome", outbound_outcome_names[outcome]),
+              log_cstr("host", outbound_host(s)), log_cstr("address", address),
+              log_u64("code", reply->code), log_text("reply", reply->text),
               log_u64("attempt", queue_attempt_number(s->attempt)),
               log_u64("took_us", (shard->now_ns - s->attempt_began_ns) / US_NS));
     (void)snprintf(text, sizeof(text), "%.80s said: %.*s", outbound_host(s),
@@ -379,8 +380,8 @@ static void outbound_ended(void *context, bool site_failed, bool in_doubt,
     s->site_failed = site_failed;
     if (in_doubt && s->attempt != NULL) {
         spool_id_format(queue_attempt_id(s->attempt), id);
-        log_event(s->outbound->node->shard->log, LOG_WARNING, "delivery.in_doubt", log_cstr("id", id),
-                  log_cstr("host", outbound_host(s)));
+        log_event(s->outbound->node->shard->log, LOG_WARNING, "delivery.in_doubt",
+                  log_cstr("id", id), log_cstr("host", outbound_host(s)));
     }
     if (s->text[0] == 0 || reply->text.size > 0) {
         const uint8_t none[3] = {4, 4, 2};
@@ -490,15 +491,17 @@ static void outbound_try_address(struct outbound_session *s)
                 source = NULL;
             r = ring_socket(s->address->address.any.sa_family, SOCK_STREAM, source, &fd);
             if (r == 0) {
-                stream_connect(&s->stream, node->shard, fd, &s->address->address, &outbound_stream_ops,
-                               OUTBOUND_OUTPUT_MAX);
-                stream_set_deadline(&s->stream, node->shard->now_ns +
-                                                    s->generation->settings.connect_timeout_ms * MS_NS);
+                stream_connect(&s->stream, node->shard, fd, &s->address->address,
+                               &outbound_stream_ops, OUTBOUND_OUTPUT_MAX);
+                stream_set_deadline(&s->stream,
+                                    node->shard->now_ns +
+                                        s->generation->settings.connect_timeout_ms * MS_NS);
                 return;
             }
             smtp_client_destroy(&s->client);
         }
-        outbound_note_failure(s, (const uint8_t[3]){4, 4, 1}, "no socket: ", slice_cstr(strerror(-r)));
+        outbound_note_failure(s, (const uint8_t[3]){4, 4, 1},
+                              "no socket: ", slice_cstr(strerror(-r)));
     }
     outbound_give_up_slot(s);
     outbound_free(s);
@@ -564,8 +567,7 @@ void outbound_recall(struct outbound *outbound, struct queue_slot *slot)
 
 void outbound_end(struct outbound *outbound, bool cut)
 {
-    list_for_each_safe(at, &outbound->sessions)
-    {
+    list_for_each_safe (at, &outbound->sessions) {
         struct outbound_session *s = CONTAINER_OF(at, struct outbound_session, node);
         if (cut || s->state == OUTBOUND_CONNECTING) {
             stream_close(&s->stream, -ECANCELED);

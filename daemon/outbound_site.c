@@ -115,8 +115,9 @@ static void outbound_site_set_name(struct outbound_site *site)
 }
 
 /* False: the address lies where mail hosts of strangers must not lead. */
-static bool outbound_site_add(struct outbound_sites *sites, struct outbound_site *site, uint8_t host,
-                              const struct netaddr *address, uint16_t port, bool chosen_by_us)
+static bool outbound_site_add(struct outbound_sites *sites, struct outbound_site *site,
+                              uint8_t host, const struct netaddr *address, uint16_t port,
+                              bool chosen_by_us)
 {
     struct outbound_address *added;
 
@@ -140,7 +141,8 @@ static void outbound_lookup_free(struct outbound_lookup *lookup)
     free(lookup);
 }
 
-static void outbound_give(struct outbound_lookup *lookup, struct outbound_site *site, uint32_t ttl_s)
+static void outbound_give(struct outbound_lookup *lookup, struct outbound_site *site,
+                          uint32_t ttl_s)
 {
     struct outbound_sites *sites = lookup->sites;
 
@@ -150,8 +152,8 @@ static void outbound_give(struct outbound_lookup *lookup, struct outbound_site *
     outbound_lookup_free(lookup);
 }
 
-static void outbound_refuse(struct outbound_lookup *lookup, enum queue_outcome outcome, uint8_t a, uint8_t b,
-                            uint8_t c, struct slice text)
+static void outbound_refuse(struct outbound_lookup *lookup, enum queue_outcome outcome, uint8_t a,
+                            uint8_t b, uint8_t c, struct slice text)
 {
     const uint8_t status[3] = {a, b, c};
 
@@ -174,7 +176,8 @@ static void outbound_mx_hosts(struct outbound_lookup *lookup, const struct dns_m
         memcpy(site->hosts[i], host->name, DNS_NAME_MAX);
         for (uint32_t j = 0; j < host->address_count; j++)
             refused += !outbound_site_add(sites, site, (uint8_t)i,
-                                          &answer->addresses[host->first_address + j], lookup->port, false);
+                                          &answer->addresses[host->first_address + j], lookup->port,
+                                          false);
     }
     if (site->address_count == 0) {
         outbound_site_unref(&site);
@@ -182,7 +185,8 @@ static void outbound_mx_hosts(struct outbound_lookup *lookup, const struct dns_m
             outbound_refuse(lookup, QUEUE_NEVER, 5, 4, 4,
                             SLICE("the mail hosts of that domain lead into a private network"));
         else
-            outbound_refuse(lookup, QUEUE_LATER, 4, 4, 3, SLICE("no mail host has an address just now"));
+            outbound_refuse(lookup, QUEUE_LATER, 4, 4, 3,
+                            SLICE("no mail host has an address just now"));
         return;
     }
     outbound_site_set_name(site);
@@ -195,24 +199,27 @@ static void outbound_mx_done(struct dns_mx_query *query, const struct dns_mx_ans
     struct slice text = slice_cstr(answer->text);
 
     lookup->by_mx = false; /* nothing is left to cancel */
-    log_event(lookup->sites->node->shard->log, LOG_INFO, "dns.mx", log_u64("status", answer->status),
-              log_text("answer", text));
+    log_event(lookup->sites->node->shard->log, LOG_INFO, "dns.mx",
+              log_u64("status", answer->status), log_text("answer", text));
     switch (answer->status) {
     case DNS_MX_OK:
         outbound_mx_hosts(lookup, answer);
         return;
     case DNS_MX_NULL:
-        outbound_refuse(lookup, QUEUE_NEVER, 5, 1, 10, SLICE("that domain accepts no mail (null MX)"));
+        outbound_refuse(lookup, QUEUE_NEVER, 5, 1, 10,
+                        SLICE("that domain accepts no mail (null MX)"));
         return;
     case DNS_MX_NXDOMAIN:
         outbound_refuse(lookup, QUEUE_NEVER, 5, 1, 2, SLICE("no such domain"));
         return;
     case DNS_MX_NO_HOST:
-        outbound_refuse(lookup, QUEUE_NEVER, 5, 1, 2, SLICE("that domain has no mail host and no address"));
+        outbound_refuse(lookup, QUEUE_NEVER, 5, 1, 2,
+                        SLICE("that domain has no mail host and no address"));
         return;
     case DNS_MX_SELF:
-        outbound_refuse(lookup, QUEUE_NEVER, 5, 4, 6,
-                        SLICE("the mail host of that domain is this host, which does not know the domain"));
+        outbound_refuse(
+            lookup, QUEUE_NEVER, 5, 4, 6,
+            SLICE("the mail host of that domain is this host, which does not know the domain"));
         return;
     case DNS_MX_TEMPORARY:
         outbound_refuse(lookup, QUEUE_LATER, 4, 4, 3, text);
@@ -255,7 +262,8 @@ static void outbound_host_done(struct dns_query *query, const struct dns_answer 
         lookup->site = NULL;
         outbound_give(lookup, site, lookup->ttl_s);
     } else {
-        outbound_refuse(lookup, QUEUE_LATER, 4, 4, 3, SLICE("the host of the route has no address just now"));
+        outbound_refuse(lookup, QUEUE_LATER, 4, 4, 3,
+                        SLICE("the host of the route has no address just now"));
     }
 }
 
@@ -271,7 +279,8 @@ static void outbound_by_route(struct outbound_lookup *lookup, const struct setti
     }
     if (route->port != 0)
         lookup->port = (uint16_t)route->port;
-    (void)slice_to_cstr(slice_cstr(route->via), site->hosts[0], DNS_NAME_MAX); /* checked by the table */
+    (void)slice_to_cstr(slice_cstr(route->via), site->hosts[0],
+                        DNS_NAME_MAX); /* checked by the table */
     if (!netaddr_parse(slice_cstr(route->via), lookup->port, &address)) {
         (void)snprintf(site->name, sizeof(site->name), "route:%.180s:%u", route->via, lookup->port);
         lookup->site = site;
@@ -336,8 +345,7 @@ void outbound_sites_destroy(struct outbound_sites **sites)
 
     if (s == NULL)
         return;
-    list_for_each_safe(at, &s->lookups)
-    {
+    list_for_each_safe (at, &s->lookups) {
         struct outbound_lookup *lookup = CONTAINER_OF(at, struct outbound_lookup, node);
         if (lookup->by_mx)
             dns_mx_cancel(s->node->dns, &lookup->mx);

@@ -9,7 +9,8 @@ static bool policy_is_postmaster(const struct smtp_address *address)
     return slice_equal_nocase(address->local, SLICE("postmaster"));
 }
 
-static struct slice policy_postmaster_domain(const struct generation *generation, struct slice domain)
+static struct slice policy_postmaster_domain(const struct generation *generation,
+                                             struct slice domain)
 {
     if (domain.size > 0)
         return domain;
@@ -18,7 +19,8 @@ static struct slice policy_postmaster_domain(const struct generation *generation
                           : generation->settings.hostname);
 }
 
-static const struct users_account *policy_account(const struct node *node, const struct generation *generation,
+static const struct users_account *policy_account(const struct node *node,
+                                                  const struct generation *generation,
                                                   const struct smtp_address *address)
 {
     char name[SMTP_ADDRESS_MAX + 2];
@@ -53,7 +55,8 @@ struct smtp_reply policy_recipient(struct node *node, const struct generation *g
     return SMTP_REPLY(250, 2, 1, 5, "Ok");
 }
 
-enum policy_mailbox policy_mailbox(struct node *node, struct slice text, char *directory, size_t size_bytes)
+enum policy_mailbox policy_mailbox(struct node *node, struct slice text, char *directory,
+                                   size_t size_bytes)
 {
     const struct generation *generation = node->generation;
     const struct users_account *account = NULL;

@@ -87,10 +87,11 @@ static void pop3_opened(struct ring_op *op)
                   log_u64("skipped", mailbox_skipped_count(p->mailbox)));
         pop3_server_login_done(p->server, POP3_LOGIN_OK);
     } else {
-        log_event(node->shard->log, op->result == -EBUSY ? LOG_NOTICE : LOG_ERROR, "pop3.mailbox_not_opened",
-                  log_u64("session", p->number), log_cstr("user", p->user),
-                  log_cstr("error", strerror(-op->result)));
-        pop3_server_login_done(p->server, op->result == -EBUSY ? POP3_LOGIN_IN_USE : POP3_LOGIN_TEMPORARY);
+        log_event(node->shard->log, op->result == -EBUSY ? LOG_NOTICE : LOG_ERROR,
+                  "pop3.mailbox_not_opened", log_u64("session", p->number),
+                  log_cstr("user", p->user), log_cstr("error", strerror(-op->result)));
+        pop3_server_login_done(p->server,
+                               op->result == -EBUSY ? POP3_LOGIN_IN_USE : POP3_LOGIN_TEMPORARY);
     }
     pop3_run(p);
 }
@@ -268,8 +269,9 @@ static void pop3_quit_done(struct ring_op *op)
     struct pop3 *p = CONTAINER_OF(op, struct pop3, job);
 
     if (op->result < 0)
-        log_event(p->node->shard->log, LOG_ERROR, "pop3.delete_failed", log_u64("session", p->number),
-                  log_cstr("user", p->user), log_cstr("error", strerror(-op->result)));
+        log_event(p->node->shard->log, LOG_ERROR, "pop3.delete_failed",
+                  log_u64("session", p->number), log_cstr("user", p->user),
+                  log_cstr("error", strerror(-op->result)));
     if (p->gone) {
         pop3_finish(p);
         return;
@@ -311,8 +313,8 @@ static void pop3_arm(struct pop3 *p)
 {
     uint32_t patience_ms = pop3_server_patience_ms(p->server);
 
-    stream_set_deadline(&p->stream,
-                        patience_ms == UINT32_MAX ? 0 : p->node->shard->now_ns + patience_ms * MS_NS);
+    stream_set_deadline(
+        &p->stream, patience_ms == UINT32_MAX ? 0 : p->node->shard->now_ns + patience_ms * MS_NS);
 }
 
 static void pop3_run(struct pop3 *p)
@@ -408,7 +410,8 @@ static void pop3_closed(struct stream *stream, int error)
     log_event(p->node->shard->log, LOG_INFO, "pop3.session.closed", log_u64("session", p->number),
               log_cstr("user", p->user), log_u64("retrieved", totals.retrieved),
               log_u64("retrieved_bytes", totals.retrieved_bytes), log_u64("topped", totals.topped),
-              log_u64("deleted", totals.deleted), log_cstr("error", error == 0 ? "" : strerror(-error)));
+              log_u64("deleted", totals.deleted),
+              log_cstr("error", error == 0 ? "" : strerror(-error)));
     p->gone = true;
     if (p->check != NULL)
         users_check_cancel(p->check);

@@ -36,7 +36,8 @@ void accounts_hand_round(struct node *node, struct accounts *accounts)
     struct accounts_round *r = calloc(1, sizeof(*r));
 
     if (r == NULL) {
-        accounts_unref(&accounts); /* the next look finds the file unchanged: the old table stays until it changes */
+        accounts_unref(
+            &accounts); /* the next look finds the file unchanged: the old table stays until it changes */
         return;
     }
     r->accounts = accounts;
@@ -76,8 +77,8 @@ static int reload_job(struct ring_op *op)
         return r;
     r = settings_check(&settings, &reload->error);
     if (r == 0) {
-        conflict = settings_reload_conflict(settings_table(), &reload->node->kilatd->generation->settings,
-                                            &settings);
+        conflict = settings_reload_conflict(settings_table(),
+                                            &reload->node->kilatd->generation->settings, &settings);
         if (conflict != NULL) {
             buf_printf(&reload->error, "%s has changed and needs a restart; nothing was changed",
                        conflict->name);
@@ -94,7 +95,8 @@ static int reload_job(struct ring_op *op)
 static void reload_end(struct reload *reload, int result)
 {
     struct node *node = reload->node;
-    struct slice text = result == 0 ? SLICE("the new settings are in force") : buf_slice(&reload->error);
+    struct slice text =
+        result == 0 ? SLICE("the new settings are in force") : buf_slice(&reload->error);
 
     log_event(node->shard->log, result == 0 ? LOG_NOTICE : LOG_ERROR,
               result == 0 ? "reload.done" : "reload.refused", log_text("text", text));

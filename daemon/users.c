@@ -49,8 +49,8 @@ static void users_check_done(struct ring_op *op)
     free(check);
 }
 
-int users_check(struct node *node, struct slice name, struct slice password, users_checked_fn *checked,
-                void *context, struct users_check **ret_check)
+int users_check(struct node *node, struct slice name, struct slice password,
+                users_checked_fn *checked, void *context, struct users_check **ret_check)
 {
     struct users_check *check;
 
@@ -88,7 +88,7 @@ struct users_watch {
     struct ring_op op;
     bool stopping;
     char path[4096];
-    struct file_info seen; /* what the table in use was read from */
+    struct file_info seen;     /* what the table in use was read from */
     struct users_table *table; /* read by the job */
     struct buf error;
     int last_error;
@@ -96,7 +96,8 @@ struct users_watch {
 
 static bool users_same_file(const struct file_info *a, const struct file_info *b)
 {
-    return a->inode == b->inode && a->size_bytes == b->size_bytes && a->modified_ns == b->modified_ns;
+    return a->inode == b->inode && a->size_bytes == b->size_bytes &&
+           a->modified_ns == b->modified_ns;
 }
 
 /* 1: read anew. 0: as before. */
@@ -136,7 +137,8 @@ static void users_watch_done(struct ring_op *op)
     struct accounts *accounts;
 
     if (op->result == 1) {
-        log_event(node->shard->log, LOG_NOTICE, "users.read", log_u64("accounts", watch->table->count));
+        log_event(node->shard->log, LOG_NOTICE, "users.read",
+                  log_u64("accounts", watch->table->count));
         if (accounts_create(watch->table, &accounts) == 0)
             accounts_hand_round(node, accounts);
         else
@@ -144,8 +146,10 @@ static void users_watch_done(struct ring_op *op)
         watch->table = NULL;
         watch->last_error = 0;
     } else if (op->result < 0 && op->result != watch->last_error) {
-        log_event(node->shard->log, LOG_ERROR, "users.not_read", log_text("error", buf_slice(&watch->error)),
-                  log_cstr("now", node->accounts->table == NULL ? "answering 451" : "the old table stays"));
+        log_event(node->shard->log, LOG_ERROR, "users.not_read",
+                  log_text("error", buf_slice(&watch->error)),
+                  log_cstr("now", node->accounts->table == NULL ? "answering 451"
+                                                                : "the old table stays"));
         watch->last_error = op->result;
     }
     if (watch->stopping)
