@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-postfix_possible || skip "Postfix needs root and mount and pid namespaces"
+namespace_possible || skip "Postfix needs root and mount and pid namespaces"
 state_create test_postfix
 port=$(port_free)
 postfix_start postfix "$KILAT_TOP/tests/e2e/postfix" "$port" </dev/null

@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-postfix_possible || skip "Postfix needs root and mount and pid namespaces"
+namespace_possible || skip "Postfix needs root and mount and pid namespaces"
 state_create test_postfix_both
 postfix_port=$(port_free)
 server_for_kawan kawan 127.0.0.43 <<END

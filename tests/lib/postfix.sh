@@ -8,42 +8,12 @@
 
 # shellcheck source=tests/lib/state.sh
 . "$(dirname "${BASH_SOURCE[0]}")/state.sh"
-
-# Sets POSTFIX_PROPAGATION to how unshare(1) makes a mount namespace here whose mounts nobody else sees; fails where
-# that cannot be. In a chroot "/" is no mount point, so unshare cannot make it private; but it may be private already.
-postfix_possible() {
-    [ "$(id -u)" = 0 ] || return 1
-    for POSTFIX_PROPAGATION in private unchanged; do
-        unshare --mount --pid --fork --propagation "$POSTFIX_PROPAGATION" true 2>/dev/null || continue
-        postfix_mounts_are_unseen && return 0
-    done
-    return 1
-}
-
-# Mounts something in such a namespace and looks whether it shows outside.
-postfix_mounts_are_unseen() {
-    local probe line='' unseen=1
-    probe=$(mktemp -d /var/tmp/kilat-probe.XXXXXX)
-    coproc PROBE {
-        # shellcheck disable=SC2016 # for the inner shell
-        unshare --mount --propagation "$POSTFIX_PROPAGATION" bash -c '
-            mount -t tmpfs none "$1" && : >"$1/inside" && echo mounted
-            read -r _
-            umount "$1"' - "$probe" 2>/dev/null
-    }
-    read -rt 10 line <&"${PROBE[0]}" || true
-    if [ "$line" = mounted ] && [ ! -e "$probe/inside" ]; then
-        unseen=0
-    fi
-    printf "\n" >&"${PROBE[1]}" || true # it has seen enough
-    wait "$PROBE_PID" 2>/dev/null || true
-    rmdir "$probe"
-    return $unseen
-}
+# shellcheck source=tests/lib/namespace.sh
+. "$(dirname "${BASH_SOURCE[0]}")/namespace.sh"
 
 # Starts a Postfix `name` with the configuration of `folder` (main.cf and master.cf, in which @ROOT@, @STATE@,
 # @PORT@, @LOG@ and @LIBRARIES@ are filled in), listening on `port`; more lines for main.cf may stand on standard input.
-# After postfix_possible. Its state is $STATE/NAME (queue/, data/, and mail/, owned by 63027); its log is $STATE/log/NAME-maillog.
+# After namespace_possible. Its state is $STATE/NAME (queue/, data/, and mail/, owned by 63027); its log is $STATE/log/NAME-maillog.
 postfix_start() {
     local name=$1 folder=$2 port=$3 home=$STATE/$1 root=$STATE/$1/root
     mkdir -p "$home"/{etc,queue,data,root,mail}
@@ -58,7 +28,7 @@ postfix_start() {
     [ -t 0 ] || cat >>"$home/etc/main.cf"
     sed -e "s|@ROOT@|$root|g; s|@STATE@|$home|g; s|@PORT@|$port|g" "$folder/master.cf" >"$home/etc/master.cf"
     PROCESS_SIGNALS[$name]=KILL # unshare ignores SIGTERM; with it all processes of its namespace end
-    process_start "$name" unshare --mount --pid --fork --kill-child --propagation "$POSTFIX_PROPAGATION" \
+    process_start "$name" unshare --mount --pid --fork --kill-child --propagation "$NAMESPACE_PROPAGATION" \
         bash "$KILAT_TOP/tests/lib/postfix_inside.sh" "$home" "$PACKAGES_ROOT" "$(packages_library_path "$root")"
     port_wait 127.0.0.1 "$port" 30
 }

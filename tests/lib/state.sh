@@ -35,6 +35,8 @@ state_end() {
     if [ -n "${KILAT_KEEP_STATE:-}" ]; then
         report_say "state kept in $STATE"
     else
+        # What a test mounted in its own namespace goes first, or it would be emptied instead.
+        awk -v below="$STATE/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r -n 1 umount
         rm -rf "$STATE"
     fi
     exit "$status"
