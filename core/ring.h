@@ -79,6 +79,7 @@ struct ring_params {
     uint32_t buffer_count;      /* receive buffers, a power of two. 0: 512 */
     uint32_t buffer_size_bytes; /* 0: 8192 */
     struct worker_pool *workers; /* borrowed; NULL: jobs run inline, completing in a later tick */
+    uint32_t without_flags;      /* IORING_SETUP_* to do without, as older kernels must (tests) */
 };
 
 /* What this kernel offers and how the ring was set up; `kilatctl info` prints it. */

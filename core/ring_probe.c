@@ -15,8 +15,7 @@
 #define KERNEL_MINOR_MIN 1
 #define PROBE_WAIT_NS (2 * SECOND_NS) /* a local socket answers in microseconds */
 
-/* ---- what this ring is made of ------------------------------------------------------------------
- */
+/* ---- what this ring is made of --------------------------------------------------------------- */
 
 /* Any kernel that knows the flag takes it with the least of rings. */
 static bool kernel_has_no_sqarray(void)
@@ -110,8 +109,7 @@ void uring_describe(struct ring *ring, const struct io_uring_params *params)
         add(f->text, sizeof(f->text), " NO_SQARRAY");
 }
 
-/* ---- may there be rings at all? -----------------------------------------------------------------
- */
+/* ---- may there be rings at all? -------------------------------------------------------------- */
 
 struct answer {
     char *text;
@@ -217,8 +215,7 @@ static int explain_refusal(struct answer *answer, const char *sysctl_path, int e
     return say(answer, error, "io_uring cannot be set up: %s", strerrordesc_np(-error));
 }
 
-/* ---- does what the engine stands on really work? ------------------------------------------------
- */
+/* ---- does what the engine stands on really work? --------------------------------------------- */
 
 struct trial {
     struct ring_op op;

@@ -4,29 +4,14 @@
 #include "core/clock.h"
 #include "core/ring_uring_private.h"
 #include <errno.h>
-#include <sched.h>
-#include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define RING_ENTRIES_DEFAULT 1024u
-#define RING_ENTRIES_MIN 64u
-#define RING_BUFFERS_DEFAULT 512u
-#define RING_BUFFERS_MIN 16u
-#define RING_BUFFER_BYTES_DEFAULT 8192u
-#define RING_COMPLETIONS_PER_ENTRY 8u
-static_assert(URING_CANCELS_MAX * 2 <= RING_ENTRIES_DEFAULT * RING_COMPLETIONS_PER_ENTRY / 4,
-              "cancelling leaves room for what else completes");
-
-/* Kernel threads for what a file system cannot start without blocking: few, they are not pinned. */
-#define RING_KERNEL_WORKERS 4u
 /* An op could not be submitted because the kernel had no memory for it: the next try comes this
  * soon. */
 #define RING_RETRY_NS (10 * MS_NS)
 
-/* ---- entering the kernel -----------------------------------------------------------------------
- */
+/* ---- entering the kernel --------------------------------------------------------------------- */
 
 /* Publishes what was prepared; the number of entries the kernel has not taken yet. */
 static unsigned int flush_queue(struct ring *ring)
@@ -59,7 +44,8 @@ static bool enter(struct ring *ring, unsigned int submit_count, unsigned int wai
     case EINTR: /* a signal: as good as a wake */
     case EBUSY: /* completions wait outside of the queue until some are taken */
         return true;
-    case EAGAIN: /* what is left in the queue goes with a later call */
+    case EAGAIN:
+    case ENOMEM: /* what is left in the queue goes with a later call */
         return false;
     default:
         /* EBADR (a completion was lost) or a call that is wrong: nothing to rely on is left. */
@@ -79,8 +65,7 @@ static struct io_uring_sqe *get_entry(struct ring *ring)
     return io_uring_get_sqe(&ring->uring);
 }
 
-/* ---- beginning and cancelling ------------------------------------------------------------------
- */
+/* ---- beginning and cancelling ---------------------------------------------------------------- */
 
 static bool submit(struct ring *ring, struct ring_op *op)
 {
@@ -196,8 +181,7 @@ static void submit_leftovers(struct ring *ring)
     }
 }
 
-/* ---- completions -------------------------------------------------------------------------------
- */
+/* ---- completions ----------------------------------------------------------------------------- */
 
 static void complete(struct ring *ring, struct ring_op *op, int32_t result, bool more)
 {
@@ -321,8 +305,7 @@ static size_t run_ready(struct ring *ring, size_t limit)
     return ran;
 }
 
-/* ---- jobs --------------------------------------------------------------------------------------
- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 void ring_job(struct ring *ring, struct ring_op *op, enum ring_job_kind kind, ring_job_fn *job)
 {
@@ -372,8 +355,7 @@ static void take_finished_jobs(struct ring *ring)
     list_splice_back(&ring->ready, &oldest_first);
 }
 
-/* ---- waiting and waking -------------------------------------------------------------------------
- */
+/* ---- waiting and waking ---------------------------------------------------------------------- */
 
 void ring_wake(struct ring *ring)
 {
@@ -471,124 +453,4 @@ uint64_t ring_syscalls(const struct ring *ring)
 const struct ring_features *ring_features(const struct ring *ring)
 {
     return &ring->features;
-}
-
-/* ---- set-up -------------------------------------------------------------------------------------
- */
-
-/* Given up one after the other when the kernel says EINVAL; the engine is right without any of
- * them. */
-static const uint32_t droppable_flags[] = {
-    IORING_SETUP_TASKRUN_FLAG,  IORING_SETUP_COOP_TASKRUN, IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SUBMIT_ALL,
-};
-
-static int set_up_queues(struct ring *ring, uint32_t entries, struct io_uring_params *params)
-{
-    uint32_t flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
-    size_t dropped = 0;
-    int r;
-
-    for (size_t i = 0; i < ARRAY_SIZE(droppable_flags); i++)
-        flags |= droppable_flags[i];
-    for (;;) {
-        *params = (struct io_uring_params){.flags = flags,
-                                           .cq_entries = entries * RING_COMPLETIONS_PER_ENTRY};
-        r = io_uring_queue_init_params(entries, &ring->uring, params);
-        if (r == -ENOMEM && entries / 2 >= RING_ENTRIES_MIN)
-            entries /= 2;
-        else if (r == -EINVAL && dropped < ARRAY_SIZE(droppable_flags))
-            flags &= ~droppable_flags[dropped++];
-        else
-            return r;
-    }
-}
-
-static void register_queues(struct ring *ring)
-{
-    unsigned int workers[2] = {RING_KERNEL_WORKERS, RING_KERNEL_WORKERS};
-
-    /* Both are economies: without them all works. */
-    if (io_uring_register_ring_fd(&ring->uring) == 1)
-        ring->enter_flags = IORING_ENTER_REGISTERED_RING;
-    (void)io_uring_register_iowq_max_workers(&ring->uring, workers);
-}
-
-static int set_up_buffers(struct ring *ring, const struct ring_params *params)
-{
-    uint32_t count = params->buffer_count == 0 ? RING_BUFFERS_DEFAULT : params->buffer_count;
-    uint32_t size_bytes =
-        params->buffer_size_bytes == 0 ? RING_BUFFER_BYTES_DEFAULT : params->buffer_size_bytes;
-    int r;
-
-    ASSERT((count & (count - 1)) == 0);
-    do {
-        r = uring_buffers_create(ring, count, size_bytes);
-        count /= 2;
-    } while (r == -ENOMEM && count >= RING_BUFFERS_MIN);
-    return r;
-}
-
-static int open_ring(struct ring *ring, const struct ring_params *params)
-{
-    struct io_uring_params uring_params;
-    uint32_t entries = params->entries == 0 ? RING_ENTRIES_DEFAULT : params->entries;
-    int r;
-
-    r = set_up_queues(ring, entries, &uring_params);
-    if (r < 0)
-        return r;
-    register_queues(ring);
-    r = set_up_buffers(ring, params);
-    if (r < 0)
-        goto undo_queues;
-    ring->wake_fd = eventfd(0, EFD_CLOEXEC);
-    if (ring->wake_fd < 0) {
-        r = -errno;
-        goto undo_buffers;
-    }
-    uring_describe(ring, &uring_params);
-    return 0;
-
-undo_buffers:
-    uring_buffers_destroy(ring);
-undo_queues:
-    io_uring_queue_exit(&ring->uring);
-    return r;
-}
-
-int ring_create(const struct ring_params *params, struct ring **ret_ring)
-{
-    struct ring *ring = calloc(1, sizeof(*ring));
-    int r;
-
-    if (ring == NULL)
-        return -ENOMEM;
-    ring->workers = params->workers;
-    list_init(&ring->waiting);
-    list_init(&ring->ready);
-    list_init(&ring->cancels);
-    r = open_ring(ring, params);
-    if (r < 0) {
-        free(ring);
-        return r;
-    }
-    *ret_ring = ring;
-    return 0;
-}
-
-void ring_destroy(struct ring **ring)
-{
-    struct ring *r = *ring;
-
-    if (r == NULL)
-        return;
-    ASSERT(r->in_flight == 0);
-    while (atomic_load(&r->visitors) > 0)
-        (void)sched_yield(); /* a worker is between its last job's end and its wake */
-    io_uring_queue_exit(&r->uring);
-    uring_buffers_destroy(r);
-    (void)close(r->wake_fd); /* an eventfd holds nothing that could be lost */
-    free(r);
-    *ring = NULL;
 }

@@ -15,8 +15,7 @@
 #define RANDOM_PORT_TRIES 32
 #define RANDOM_PORT_FIRST 1024u
 
-/* ---- operations --------------------------------------------------------------------------------
- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 /* What is to be sent next: the rest of a piece that went in part, else all whole pieces. */
 static void prepare_send(struct io_uring_sqe *sqe, struct ring_op *op)
@@ -38,8 +37,8 @@ void uring_prepare_net(struct io_uring_sqe *sqe, struct ring_op *op)
         break;
     case URING_RECEIVE:
         io_uring_prep_recv(sqe, op->fd, NULL, 0, 0);
-        /* Without POLL_FIRST, although it would save a try: on Linux 6.18 a unix socket on which bytes and
-         * the end are waiting already would then never tell of the end. */
+        /* Without POLL_FIRST, although it would save a try: on Linux 6.18 a unix socket on which
+         * bytes and the end are waiting already would then never tell of the end. */
         sqe->ioprio = IORING_RECV_MULTISHOT;
         sqe->flags |= IOSQE_BUFFER_SELECT;
         sqe->buf_group = URING_BUFFER_GROUP;
@@ -140,8 +139,7 @@ void ring_shutdown(struct ring *ring, struct ring_op *op, int fd)
     uring_start_ready(ring, op, URING_SHUTDOWN, r < 0 ? -errno : 0);
 }
 
-/* ---- at once ------------------------------------------------------------------------------------
- */
+/* ---- at once --------------------------------------------------------------------------------- */
 
 static int set_option(int fd, int level, int option, int value)
 {

@@ -75,8 +75,7 @@ struct ring {
     _Atomic uint32_t visitors;           /* workers that still touch this ring */
 };
 
-/* ---- ring_uring.c -----------------------------------------------------------------------------
- */
+/* ---- ring_uring.c ---------------------------------------------------------------------------- */
 
 /* Begins `op`, whose fields say what it is. */
 void uring_start(struct ring *ring, struct ring_op *op, enum uring_kind kind);
@@ -85,30 +84,26 @@ void uring_start_ready(struct ring *ring, struct ring_op *op, enum uring_kind ki
 /* A worker hands back `op`, whose result is set. Shard: any thread. */
 void uring_job_finished(struct ring *ring, struct ring_op *op);
 
-/* ---- ring_uring_net.c, ring_uring_file.c -------------------------------------------------------
- */
+/* ---- ring_uring_net.c, ring_uring_file.c ----------------------------------------------------- */
 
 void uring_prepare_net(struct io_uring_sqe *sqe, struct ring_op *op);
 void uring_prepare_file(struct io_uring_sqe *sqe, struct ring_op *op);
 /* Notes that `count` bytes have gone; true when more remain to be sent. */
 bool uring_send_continues(struct ring_op *op, size_t count);
 
-/* ---- ring_uring_buffers.c ----------------------------------------------------------------------
- */
+/* ---- ring_uring_buffers.c -------------------------------------------------------------------- */
 
 int uring_buffers_create(struct ring *ring, uint32_t count, uint32_t size_bytes);
 void uring_buffers_destroy(struct ring *ring);
 /* The buffer that a completion names, which holds `size` bytes: one reference, the caller's. */
 struct ring_buffer *uring_buffer_take(struct ring *ring, uint16_t id, size_t size);
 
-/* ---- ring_probe.c ------------------------------------------------------------------------------
- */
+/* ---- ring_probe.c ---------------------------------------------------------------------------- */
 
 /* Sets ring->features from what the set-up has told and from what can be asked. */
 void uring_describe(struct ring *ring, const struct io_uring_params *params);
 
-/* ---- thread.c ----------------------------------------------------------------------------------
- */
+/* ---- thread.c -------------------------------------------------------------------------------- */
 
 /* Queues `op` (a job of op->job_kind). Never blocks. Shard: any. */
 void worker_pool_push(struct worker_pool *pool, struct ring_op *op);

@@ -36,8 +36,7 @@ struct shard_group {
     int error;           /* of the first shard that could not begin */
 };
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 void shard_send(struct shard *from, uint32_t to, struct shard_message *message)
 {
@@ -121,8 +120,7 @@ static void push_and_wake(struct shard *shard)
     }
 }
 
-/* ---- tasks --------------------------------------------------------------------------------------
- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 void shard_task_init(struct shard_task *task, shard_task_fn *run)
 {

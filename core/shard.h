@@ -39,9 +39,9 @@ struct shard {
     struct shard_group *group;
     struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
-    bool begun;      /* start() has succeeded */
+    bool begun;          /* start() has succeeded */
     atomic_uint signals; /* set by shard_signal(), taken by the next tick */
-    bool unfinished; /* private: this tick has left messages for the next */
+    bool unfinished;     /* private: this tick has left messages for the next */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
 };
@@ -50,12 +50,12 @@ struct shard_params {
     uint32_t count; /* shards; 0: one per CPU this process may use */
     struct ring_params ring;
     struct log **logs; /* one a shard, borrowed */
-    /* Runs on the shard's own thread once its ring exists, before its first tick. Messages to others
-     * may be sent and arrive when those tick, which none does before all have started. 0, or
-     * -errno: the whole group stops again and shard_group_start() returns it. */
+    /* Runs on the shard's own thread once its ring exists, before its first tick. Messages to
+     * others may be sent and arrive when those tick, which none does before all have started. 0,
+     * or -errno: the whole group stops again and shard_group_start() returns it. */
     int (*start)(struct shard *shard, void *context);
-    /* Runs on the shard's thread after the loops of all shards have ended (shard_stop()), before the
-     * ring goes; may tick until its last operations have completed. */
+    /* Runs on the shard's thread after the loops of all shards have ended (shard_stop()), before
+     * the ring goes; may tick until its last operations have completed. */
     void (*stop)(struct shard *shard, void *context);
     /* Runs on the shard's thread after shard_signal(), once for all that came together. */
     void (*signalled)(struct shard *shard, uint32_t signals);

@@ -47,8 +47,7 @@ static void end_callback(struct stream *stream)
     stream->in_callback = false;
 }
 
-/* ---- received bytes that wait ------------------------------------------------------------------
- */
+/* ---- received bytes that wait ---------------------------------------------------------------- */
 
 static struct stream_chunk *chunk_at(struct stream *stream, uint32_t index)
 {

@@ -35,8 +35,7 @@ static int start_thread(pthread_t *ret_id, const char *name, void *(*main)(void 
     return -r;
 }
 
-/* ---- shards ------------------------------------------------------------------------------------
- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 struct thread {
     pthread_t id;
@@ -116,8 +115,7 @@ void thread_join(struct thread **thread)
     *thread = NULL;
 }
 
-/* ---- workers -----------------------------------------------------------------------------------
- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 /* Jobs of one kind. A shard must never wait for a worker that was put to sleep with a lock in its
  * hands: so it pushes onto a stack without one, and only workers take the lock, to turn the stack
@@ -257,8 +255,7 @@ void worker_pool_destroy(struct worker_pool **pool)
     *pool = NULL;
 }
 
-/* ---- the log's writer --------------------------------------------------------------------------
- */
+/* ---- the log's writer ------------------------------------------------------------------------ */
 
 struct log_writer {
     struct log **logs;

@@ -1,10 +1,11 @@
 /* tests/threads/test_echo.c - two shards echo for many connections; messages and jobs go around.
  *
- * Goal: nothing is lost, doubled or reordered between sockets, shards and workers, and all comes to rest.
- * Method: shards 0 and 1 listen on one port (SO_REUSEPORT) and echo. Each shard also drives clients that
- * send numbered bytes and compare what comes back. Meanwhile messages travel between the shards and jobs to
- * the workers and back. When both shards have finished their share they tell each other and stop.
- */
+ * Goal: nothing is lost, doubled or reordered between sockets, shards and workers, and all comes
+ * to rest. Method: shards 0 and 1 listen on one port (SO_REUSEPORT) and echo. Each shard also
+ * drives clients that send numbered bytes and compare what comes back. Meanwhile messages travel
+ * between the shards and jobs to the workers and back. When both shards have finished their
+ * share they tell each other and stop.
+ * */
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/shard.h"
@@ -85,7 +86,7 @@ static uint8_t byte_at(uint32_t seed, uint64_t position)
 
 static void look_whether_done(struct side *side);
 
-/* ---- the echo ------------------------------------------------------------------------------------ */
+/* ---- the echo -------------------------------------------------------------------------------- */
 
 static void session_input(struct stream *stream)
 {
@@ -134,7 +135,7 @@ static void accepted(struct ring_op *op)
     stream_open(&session->stream, side->shard, op->result, &session_ops, OUTPUT_MAX);
 }
 
-/* ---- the clients --------------------------------------------------------------------------------- */
+/* ---- the clients ----------------------------------------------------------------------------- */
 
 static void client_send(struct client *client)
 {
@@ -203,7 +204,7 @@ static void start_client(struct side *side, uint32_t index)
     stream_connect(&client->stream, side->shard, fd, &side->address, &client_ops, OUTPUT_MAX);
 }
 
-/* ---- messages and jobs --------------------------------------------------------------------------- */
+/* ---- messages and jobs ----------------------------------------------------------------------- */
 
 static void ball_is_back(struct shard *on, struct shard_message *message)
 {
@@ -244,7 +245,7 @@ static void computed(struct ring_op *op)
     look_whether_done(job->side);
 }
 
-/* ---- beginning and end --------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
 static void side_is_done(struct shard *on, struct shard_message *message)
 {

@@ -1,9 +1,10 @@
-/* tests/threads/test_seccomp.c - a process to which io_uring_setup is denied, as containers do it.
+/* tests/threads/test_seccomp.c - a process to which io_uring_setup is denied, as containers do
+ * it.
  *
- * Without arguments: the probe's sentence names seccomp and the flags that help, for both errors that
- * container engines answer. With arguments ERRNO PROGRAM ARGS...: runs PROGRAM under such a filter, so that a
- * whole server can be started in it.
- */
+ * Without arguments: the probe's sentence names seccomp and the flags that help, for both errors
+ * that container engines answer. With arguments ERRNO PROGRAM ARGS...: runs PROGRAM under such a
+ * filter, so that a whole server can be started in it.
+ * */
 #include "core/assert.h"
 #include "core/ring.h"
 #include <errno.h>

@@ -88,6 +88,20 @@ Test(ring_probe, refuses_an_old_kernel)
     cr_expect_not_null(strstr(text, "6.1 or newer"), "%s", text);
 }
 
+Test(ring_probe, names_the_limit_of_locked_memory)
+{
+    const struct rlimit none = {0, 0};
+    char text[512];
+
+    if (geteuid() != 0)
+        cr_skip_test("another user's account of locked memory is needed, not one in use");
+    cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+    cr_assert_eq(setuid(60123), 0); /* root is not counted */
+    cr_expect_eq(ring_probe(REAL_SYSCTL, text, sizeof(text)), -ENOMEM);
+    cr_expect_not_null(strstr(text, "RLIMIT_MEMLOCK"), "%s", text);
+    cr_expect_not_null(strstr(text, "LimitMEMLOCK="), "%s", text);
+}
+
 Test(ring_probe, cuts_its_sentence_to_the_room_it_gets)
 {
     char text[20];

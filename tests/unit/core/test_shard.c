@@ -23,7 +23,7 @@ static void end_here(struct shard_group *group)
     cr_expect_null(group);
 }
 
-/* ---- tasks ---------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 struct counted {
     struct shard_task task;
@@ -91,7 +91,7 @@ Test(shard, a_task_that_defers_itself_starves_nobody)
     end_here(group);
 }
 
-/* ---- timers ---------------------------------------------------------------------------------------- */
+/* ---- timers ---------------------------------------------------------------------------------- */
 
 static int fired;
 
@@ -118,7 +118,7 @@ Test(shard, a_tick_waits_for_the_next_timer)
     end_here(group);
 }
 
-/* ---- messages --------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 struct letter {
     struct shard_message message;
@@ -218,7 +218,7 @@ Test(shard, a_flood_of_messages_arrives_in_order)
     free(flood);
 }
 
-/* ---- beginning and end -------------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
 struct counts {
     _Atomic int started;

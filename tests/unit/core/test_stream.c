@@ -11,7 +11,7 @@
 #define BUFFERS 16
 #define WAIT_NS (10 * SECOND_NS)
 
-/* ---- one shard here, one stream on it, and its peer as a plain descriptor ------------------------- */
+/* ---- one shard here, one stream on it, and its peer as a plain descriptor -------------------- */
 
 struct side {
     struct stream stream;
@@ -162,7 +162,7 @@ static void expect_said(int fd, const char *want)
     cr_expect_str_eq(text, want);
 }
 
-/* ---- receiving -------------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 Test(stream, offers_what_comes_and_keeps_what_is_not_consumed)
 {
@@ -328,7 +328,8 @@ Test(stream, who_keeps_a_slice_keeps_its_buffer)
 }
 
 /* Goal: with no buffer left, streams wait, without spinning, and all go on when buffers return.
- * Method: more streams than buffers, each with a byte waiting; nobody consumes until all stand still. */
+ * Method: more streams than buffers, each with a byte waiting; nobody consumes until all stand
+ * still. */
 Test(stream, many_wait_for_few_buffers_and_all_get_theirs)
 {
     enum { COUNT = 4 * BUFFERS };
@@ -366,7 +367,7 @@ Test(stream, many_wait_for_few_buffers_and_all_get_theirs)
     free(sides);
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------ */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void reply_in_three(struct side *side)
 {
@@ -505,7 +506,7 @@ Test(stream, writing_to_a_peer_that_is_gone_closes)
     end_shard(shard);
 }
 
-/* ---- over TCP -------------------------------------------------------------------------------------------- */
+/* ---- over TCP -------------------------------------------------------------------------------- */
 
 static int listen_on_loopback(struct netaddr *address)
 {
@@ -586,7 +587,8 @@ Test(stream, closing_ends_a_connection_that_hangs)
     close(fd);
 }
 
-/* The peer has pipelined more than we read; a plain close would send RST, and our reply could be lost. */
+/* The peer has pipelined more than we read; a plain close would send RST, and our reply could be
+ * lost. */
 Test(stream, a_graceful_close_delivers_the_last_reply)
 {
     static char garbage[100000];
@@ -622,7 +624,7 @@ Test(stream, a_graceful_close_delivers_the_last_reply)
     close(listen_fd);
 }
 
-/* ---- deadlines and the end --------------------------------------------------------------------------------- */
+/* ---- deadlines and the end ------------------------------------------------------------------- */
 
 Test(stream, a_deadline_is_told_or_closes)
 {

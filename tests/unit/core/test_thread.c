@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- workers ------------------------------------------------------------------------------------ */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 struct job {
     struct ring_op op;
@@ -70,7 +70,8 @@ Test(thread, jobs_of_one_kind_keep_their_order)
     cr_expect_null(params.workers);
 }
 
-/* A job of one kind that waits for a job of the other: only possible when the kinds do not share threads. */
+/* A job of one kind that waits for a job of the other: only possible when the kinds do not share
+ * threads. */
 struct gate {
     struct ring_op op;
     int fds[2];
@@ -116,7 +117,7 @@ Test(thread, the_kinds_do_not_wait_for_each_other)
     worker_pool_destroy(&params.workers);
 }
 
-/* ---- the log's writer ------------------------------------------------------------------------------ */
+/* ---- the log's writer ------------------------------------------------------------------------ */
 
 static size_t count_lines(const char *path)
 {
@@ -161,7 +162,7 @@ Test(thread, the_writer_carries_out_all_and_changes_files)
     (void)unlink(second);
 }
 
-/* ---- shards ------------------------------------------------------------------------------------------ */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 struct seen {
     int cpu;

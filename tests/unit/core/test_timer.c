@@ -6,7 +6,7 @@
 #define TIMERS 300
 #define STEPS 60000
 
-/* ---- beside a naive list ---------------------------------------------------------------------- */
+/* ---- beside a naive list --------------------------------------------------------------------- */
 
 struct probe {
     struct timer timer;
@@ -110,8 +110,8 @@ static void advance(uint64_t step_ns)
     world->now_ns += step_ns;
     cr_assert_eq(timer_wheel_advance(&world->wheel, world->now_ns), world->fired - fired_before);
     check_against_list();
-    /* A second call at the same time fires what callbacks have armed for the past, then comes to rest: what
-     * is armed lies ahead, by less than a tick at least. */
+    /* A second call at the same time fires what callbacks have armed for the past, then comes to
+     * rest: what is armed lies ahead, by less than a tick at least. */
     for (int i = 0; i < 1000 && timer_wheel_next_ns(&world->wheel) == 0; i++)
         (void)timer_wheel_advance(&world->wheel, world->now_ns);
     cr_assert_geq(least_deadline(), world->now_ns / TICK_NS * TICK_NS);
@@ -128,8 +128,9 @@ static void begin(uint64_t now_ns, uint64_t seed)
         timer_init(&world->probes[i].timer, fire);
 }
 
-/* Goal: whatever is done, a timer fires once, not before its deadline and in the first advance after it.
- * Method: random arming, disarming and steps of time from nothing to days, beside a list that is searched. */
+/* Goal: whatever is done, a timer fires once, not before its deadline and in the first advance
+ * after it. Method: random arming, disarming and steps of time from nothing to days, beside a
+ * list that is searched. */
 static void agree_with_list(uint64_t now_ns, uint64_t seed)
 {
     begin(now_ns, seed);
@@ -164,7 +165,7 @@ Test(timer, agrees_where_the_highest_wheel_wraps)
     agree_with_list((TICK_NS << 30) - 40 * SECOND_NS, 3);
 }
 
-/* ---- single behaviours ------------------------------------------------------------------------- */
+/* ---- single behaviours ----------------------------------------------------------------------- */
 
 static struct timer_wheel wheel;
 static size_t count;
