@@ -26,7 +26,7 @@ static const char usage[] =
     "  -h, --help          print this\n"
     "\n"
     "Signals: TERM and INT end it in order (a second one at once), HUP reads the settings again.\n"
-    "See kilatd(8), kilat.conf(5) and kilatctl(1).\n";
+    "See kilatd(8), kilat.conf(5) and kilatctl(8).\n";
 
 /* Sockets are the limit on sessions: as many as this process may have at all. */
 static void raise_descriptor_limit(void)
