@@ -7,27 +7,29 @@
 #include "tests/sim/sim_world.h"
 
 #include <inttypes.h>
+#include <nmmintrin.h>
 #include <stdio.h>
 
-/* FNV's prime with a rotation, eight bytes at a step: it only has to notice a difference. */
+/* FNV's prime with a fold: it only has to notice a difference. */
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
     hash = (hash ^ value) * 0x100000001b3ull;
     return hash ^ (hash >> 29);
 }
 
+/* The checksum of the bytes by the processor's own instruction, then mixed in. */
 uint64_t sim_hash_bytes(uint64_t hash, const void *data, size_t size)
 {
     const uint8_t *bytes = data;
-    uint64_t word;
+    uint64_t crc = (uint32_t)~0u, word, length = size;
 
     for (; size >= sizeof(word); bytes += sizeof(word), size -= sizeof(word)) {
         memcpy(&word, bytes, sizeof(word));
-        hash = mix(hash, word);
+        crc = _mm_crc32_u64(crc, word);
     }
     for (; size > 0; bytes++, size--)
-        hash = mix(hash, *bytes);
-    return hash;
+        crc = _mm_crc32_u8((uint32_t)crc, *bytes);
+    return mix(mix(hash, crc), length);
 }
 
 static const char *where(void)

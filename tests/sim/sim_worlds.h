@@ -10,6 +10,7 @@ struct sim_world {
     void (*run)(char *note, size_t note_bytes);
 };
 
-extern const struct sim_world sim_world_echo; /* the door alone: sim_echo.c */
+extern const struct sim_world sim_world_echo;  /* the door alone: sim_echo.c */
+extern const struct sim_world sim_world_spool; /* the queue's log and its crashes: sim_spool.c */
 
 #endif
