@@ -238,15 +238,18 @@ static int directory_make(const struct spool_config *config, struct spool_direct
 {
     int r = file_make_dir_path(config->path, 0700);
 
-    if (r == 0)
-        r = parent_sync(config->path);
     return r == 0 ? file_open_dir_path(config->path, &directory->dir_fd) : r;
 }
 
 static int spool_make(const struct spool_config *config, struct spool_directory *directory)
 {
     struct spool_super *super = &directory->super;
+    int r;
 
+    /* Also for a directory that was there: whoever made it may have been killed before its sync. */
+    r = parent_sync(config->path);
+    if (r < 0)
+        return r;
     *super = (struct spool_super){
         .features = {.major = SPOOL_MAJOR, .minor = SPOOL_MINOR},
         .number = config->number,
