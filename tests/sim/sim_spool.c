@@ -80,14 +80,21 @@ enum part { PART_ENVELOPE, PART_HEAD, PART_BODY };
 /* Byte `offset` of a part follows from the id: a word of splitmix64 for every eight bytes. */
 static void fill(uint8_t *to, size_t size, uint64_t id, enum part part, uint64_t offset)
 {
-    for (size_t i = 0; i < size; i++) {
-        struct sim_random random = {.state = id * 31 + (uint64_t)part * 7919 + (offset + i) / 8};
+    while (size > 0) {
+        struct sim_random random = {.state = id * 31 + (uint64_t)part * 7919 + offset / 8};
+        uint64_t word = sim_random_u64(&random) >> (8 * (offset % 8));
+        size_t count = 8 - (size_t)(offset % 8);
 
-        to[i] = (uint8_t)(sim_random_u64(&random) >> (8 * ((offset + i) % 8)));
+        count = MIN(count, size);
+        memcpy(to, &word, count);
+        to += count;
+        offset += count;
+        size -= count;
     }
 }
 
-static void expect_part(const struct entry *entry, struct slice got, enum part part, uint64_t offset)
+static void expect_part(const struct entry *entry, struct slice got, enum part part,
+                        uint64_t offset)
 {
     uint8_t *wanted = malloc(got.size + 1);
 
@@ -131,9 +138,9 @@ static int on_recovered(void *context, const struct spool_recovered_message *mes
         sim_fail("message %llx is back from nowhere", (unsigned long long)message->id);
         return 0;
     }
-    if (message->envelope.size != entry->envelope_bytes || message->head_bytes != entry->head_bytes ||
-        message->body_bytes != entry->body_bytes || message->unit_count != entry->unit_count ||
-        message->flags != entry->flags) {
+    if (message->envelope.size != entry->envelope_bytes ||
+        message->head_bytes != entry->head_bytes || message->body_bytes != entry->body_bytes ||
+        message->unit_count != entry->unit_count || message->flags != entry->flags) {
         sim_fail("message %llx: its sizes are altered", (unsigned long long)message->id);
         return 0;
     }
@@ -528,13 +535,14 @@ static void run_spool(char *note, size_t note_bytes)
         sim_fail("the world came to a standstill");
     for (uint32_t i = 0; i < world.entry_count; i++)
         promised += world.entries[i].state == ENTRY_PROMISED;
-    snprintf(note, note_bytes,
-             "%u messages, %llu left, %llu refused, %llu lost in flight; %llu reads (%llu hot), %llu "
-             "recoveries, %llu kills, %llu power cuts",
-             world.entry_count, (unsigned long long)promised, (unsigned long long)world.refused,
-             (unsigned long long)world.doubts, (unsigned long long)world.reads,
-             (unsigned long long)world.hot, (unsigned long long)world.recoveries,
-             (unsigned long long)world.kills, (unsigned long long)world.power_cuts);
+    snprintf(
+        note, note_bytes,
+        "%u messages, %llu left, %llu refused, %llu lost in flight; %llu reads (%llu hot), %llu "
+        "recoveries, %llu kills, %llu power cuts",
+        world.entry_count, (unsigned long long)promised, (unsigned long long)world.refused,
+        (unsigned long long)world.doubts, (unsigned long long)world.reads,
+        (unsigned long long)world.hot, (unsigned long long)world.recoveries,
+        (unsigned long long)world.kills, (unsigned long long)world.power_cuts);
 }
 
 const struct sim_world sim_world_spool = {.name = "spool", .run = run_spool};
