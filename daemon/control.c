@@ -30,6 +30,7 @@ struct control_session {
     uint32_t uid, gid;
     int32_t pid;
     struct control_job *job; /* under way */
+    bool taking;             /* inside control_next(), which goes on by itself */
 };
 
 /* The call and who asked; outlives a session that is cut. */
@@ -100,7 +101,7 @@ void control_answer(struct control_call *call)
     buf_deinit(&call->error);
     free(job);
     control->calls--;
-    if (session != NULL)
+    if (session != NULL && !session->taking)
         control_next(session);
     node_check_empty(control->node);
 }
@@ -199,9 +200,10 @@ static void control_next(struct control_session *session)
     struct slice input;
     size_t size;
     bool fine = true;
-    int r;
+    int r = 1;
 
-    while (session->job == NULL && fine && !stream_is_closing(&session->stream)) {
+    session->taking = true;
+    while (r == 1 && session->job == NULL && fine && !stream_is_closing(&session->stream)) {
         while ((input = stream_front(&session->stream, NULL)).size > 0 &&
                session->input.size < CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX) {
             size_t room = CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX - session->input.size;
@@ -209,13 +211,13 @@ static void control_next(struct control_session *session)
             stream_consume(&session->stream, MIN(input.size, room));
         }
         r = control_frame_parse(buf_slice(&session->input), &frame, &size);
-        if (r == 0)
-            return;
-        fine = r == 1 && control_begin(session, &frame);
-        if (fine)
+        if (r == 1) {
+            fine = control_begin(session, &frame); /* which copies what it needs */
             buf_consume(&session->input, size);
+        }
     }
-    if (!fine)
+    session->taking = false;
+    if (!fine || r < 0)
         stream_close(&session->stream, -EPROTO);
 }
 
