@@ -74,6 +74,15 @@ static void *array_add(struct array *array)
     return (uint8_t *)array->items + array->count++ * array->item_bytes;
 }
 
+typedef int compare_fn(const void *a, const void *b);
+
+/* qsort() must not be given the NULL of an empty array. */
+static void items_sort(void *items, size_t count, size_t item_bytes, compare_fn *compare)
+{
+    if (count > 1)
+        qsort(items, count, item_bytes, compare);
+}
+
 /* ---- which segments there are --------------------------------------------------------------- */
 
 static int stream_add_segment(struct spool_recovery_stream *stream, uint32_t number)
@@ -131,10 +140,10 @@ static int segments_list(struct spool_recovery *recovery)
 
     if (r < 0)
         return r;
-    qsort(recovery->d.segments, recovery->d.count, sizeof(struct spool_recovered_segment),
-          segment_compare);
-    qsort(recovery->j.segments, recovery->j.count, sizeof(struct spool_recovered_segment),
-          segment_compare);
+    items_sort(recovery->d.segments, recovery->d.count, sizeof(*recovery->d.segments),
+               segment_compare);
+    items_sort(recovery->j.segments, recovery->j.count, sizeof(*recovery->j.segments),
+               segment_compare);
     return 0;
 }
 
@@ -325,10 +334,9 @@ static int chunk_compare(const void *a, const void *b)
     return place_compare(left->segment, left->offset_16, right->segment, right->offset_16);
 }
 
-static void array_sort(struct array *array, int (*compare)(const void *a, const void *b))
+static void array_sort(struct array *array, compare_fn *compare)
 {
-    if (array->count > 1)
-        qsort(array->items, array->count, array->item_bytes, compare);
+    items_sort(array->items, array->count, array->item_bytes, compare);
 }
 
 /* ---- reading an envelope again -------------------------------------------------------------- */

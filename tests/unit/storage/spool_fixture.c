@@ -48,8 +48,11 @@ static struct world *world_alloc(void)
     list_init(&world->shard.tasks);
     list_init(&world->shard.starved);
     timer_wheel_init(&world->shard.timers, world->shard.now_ns);
+    list_init(&world->postings);
     timer_init(&world->guard, guard_fire);
-    cr_assert_eq(ring_create(&(struct ring_params){.entries = 64, .buffer_count = 8}, &world->shard.ring), 0);
+    cr_assert_eq(
+        ring_create(&(struct ring_params){.entries = 64, .buffer_count = 8}, &world->shard.ring),
+        0);
     return world;
 }
 
@@ -89,7 +92,8 @@ int world_recover(struct world *world)
     buf_init(&error, sizeof(world->error) - 1);
     world->config.path = world->dir;
     world->message_count = 0;
-    r = spool_recover(&world->config, keep_message, world, &world->recovery, &world->report, &error);
+    r = spool_recover(&world->config, keep_message, world, &world->recovery, &world->report,
+                      &error);
     (void)slice_to_cstr(buf_slice(&error), world->error, sizeof(world->error));
     buf_deinit(&error);
     return r;
@@ -147,6 +151,8 @@ void world_destroy(struct world *world)
         world_close(world);
     spool_recovery_destroy(&world->recovery);
     ring_destroy(&world->shard.ring);
+    list_for_each_safe (node, &world->postings)
+        posting_destroy(CONTAINER_OF(node, struct posting, node));
     run("rm -rf %s", world->dir);
     free(world);
 }
@@ -160,7 +166,7 @@ const struct world_message *world_find(const struct world *world, uint64_t id)
     return NULL;
 }
 
-/* ---- postings ----------------------------------------------------------------------------------- */
+/* ---- postings ------------------------------------------------------------------------------- */
 
 static void posting_done(struct spool_append *append)
 {
@@ -170,11 +176,14 @@ static void posting_done(struct spool_append *append)
     posting->done = true;
 }
 
-struct posting *posting_create(struct world *world, uint32_t unit_count, const void *body, size_t size)
+struct posting *posting_create(struct world *world, uint32_t unit_count, const void *body,
+                               size_t size)
 {
     struct posting *posting = calloc(1, sizeof(*posting));
 
     cr_assert(posting);
+    list_node_init(&posting->node);
+    list_push_back(&world->postings, &posting->node);
     posting->append.id = spool_next_id(world->spool);
     (void)snprintf(posting->envelope, sizeof(posting->envelope), "envelope of %llx",
                    (unsigned long long)posting->append.id);
@@ -216,11 +225,12 @@ void posting_destroy(struct posting *posting)
 {
     if (posting == NULL)
         return;
+    list_remove(&posting->node);
     free(posting->body);
     free(posting);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 struct reading {
     bool came;
@@ -235,8 +245,8 @@ static void reading_came(void *context, int result)
     reading->result = result;
 }
 
-int read_back(struct world *world, const struct spool_location *location, uint8_t **ret_body, size_t *ret_size,
-              bool *ret_hot)
+int read_back(struct world *world, const struct spool_location *location, uint8_t **ret_body,
+              size_t *ret_size, bool *ret_hot)
 {
     struct spool_reader *reader;
     struct reading reading = {0};
@@ -277,7 +287,7 @@ int read_back(struct world *world, const struct spool_location *location, uint8_
     return r;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------- */
+/* ---- bytes ---------------------------------------------------------------------------------- */
 
 void fill_body(uint8_t *body, size_t size, uint32_t seed)
 {

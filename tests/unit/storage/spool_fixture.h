@@ -1,8 +1,9 @@
-/* tests/unit/storage/spool_fixture.h - a spool on a shard that is ticked by hand, in a directory of its own.
+/* tests/unit/storage/spool_fixture.h - a spool on a shard that is ticked by hand, in a directory
+ * of its own.
  *
- * One thread, no workers: jobs run inside the ring and complete in a later tick. A crash is a copy of the
- * directory taken while the spool runs: what recovery makes of the copy is what a kill would have left.
- */
+ * One thread, no workers: jobs run inside the ring and complete in a later tick. A crash is a
+ * copy of the directory taken while the spool runs: what recovery makes of the copy is what a
+ * kill would have left. */
 #ifndef KILAT_TESTS_SPOOL_FIXTURE_H
 #define KILAT_TESTS_SPOOL_FIXTURE_H
 
@@ -37,6 +38,7 @@ struct world {
     struct world_message messages[WORLD_MESSAGES_MAX];
     uint32_t message_count;
     bool stopped;
+    struct list_node postings; /* all that were made and not destroyed */
 };
 
 /* An empty directory below the working directory's file system, gone at exit. */
@@ -60,21 +62,23 @@ const struct world_message *world_find(const struct world *world, uint64_t id);
 /* An append with its own text, and what became of it. */
 struct posting {
     struct spool_append append;
+    struct list_node node; /* of world->postings: freed with it at the latest */
     char envelope[64], head[64];
     struct iovec piece;
     uint8_t *body;
     bool done;
-    uint32_t order; /* 1: the first that was done in its world */
 };
-struct posting *posting_create(struct world *world, uint32_t unit_count, const void *body, size_t size);
+struct posting *posting_create(struct world *world, uint32_t unit_count, const void *body,
+                               size_t size);
 int posting_begin(struct world *world, struct posting *posting);
 /* Begun and durable. */
 struct posting *post(struct world *world, uint32_t unit_count, const void *body, size_t size);
 void posting_destroy(struct posting *posting);
 
-/* Reads all of a message by a reader; what comes out is malloc'd. 0 or the error of opening or reading. */
-int read_back(struct world *world, const struct spool_location *location, uint8_t **ret_body, size_t *ret_size,
-              bool *ret_hot);
+/* Reads all of a message by a reader; what comes out is malloc'd. 0 or the error of opening or
+ * reading. */
+int read_back(struct world *world, const struct spool_location *location, uint8_t **ret_body,
+              size_t *ret_size, bool *ret_hot);
 
 /* Deterministic bytes. */
 void fill_body(uint8_t *body, size_t size, uint32_t seed);
