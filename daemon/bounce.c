@@ -63,6 +63,21 @@ static struct slice bounce_header_section(const struct bounce *bounce)
     return end == NULL ? all : slice_first(all, (size_t)(end - all.data) + 2);
 }
 
+static void bounce_recipient(struct dsn_recipient *recipient, const struct queue_report_unit *unit)
+{
+    const struct slice said = SLICE(DELIVERY_SAID);
+    const uint8_t *at = unit->text.size == 0
+                            ? NULL
+                            : memmem(unit->text.data, unit->text.size, said.data, said.size);
+
+    *recipient = (struct dsn_recipient){.address = unit->address, .reply = unit->text};
+    memcpy(recipient->status, unit->status, sizeof(recipient->status));
+    if (at == NULL)
+        return; /* we decided it ourselves */
+    recipient->remote_host = slice_first(unit->text, (size_t)(at - unit->text.data));
+    recipient->reply = slice_skip(unit->text, recipient->remote_host.size + said.size);
+}
+
 static void bounce_write(struct bounce *bounce, const struct queue_report_info *info)
 {
     struct node *node = bounce->node;
@@ -75,11 +90,8 @@ static void bounce_write(struct bounce *bounce, const struct queue_report_info *
         bounce->text.failed = true;
         return;
     }
-    for (uint32_t i = 0; i < info->unit_count; i++) {
-        recipients[i] =
-            (struct dsn_recipient){.address = info->units[i].address, .reply = info->units[i].text};
-        memcpy(recipients[i].status, info->units[i].status, 3);
-    }
+    for (uint32_t i = 0; i < info->unit_count; i++)
+        bounce_recipient(&recipients[i], &info->units[i]);
     spool_id_format(bounce->submission.id, id);
     spool_id_format(info->id, of);
     dsn = (struct dsn){

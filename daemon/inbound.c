@@ -62,6 +62,8 @@ struct inbound {
     uint64_t number; /* in the log */
     bool admitted;   /* counted among the sessions */
     bool input_over; /* the client sends no more, but may wait for our answer */
+    bool armed;      /* the deadline runs, since command number */
+    uint64_t armed_commands;
     struct transaction *transaction;
     struct ring_buffer *current; /* holds what smtp_server_input() is given just now */
     struct list_node starving_node;
@@ -510,12 +512,23 @@ static void inbound_flush(struct inbound *in)
     }
 }
 
+/* The patience for a command counts from the last whole one, not from the last byte: whoever drips a
+ * command is timed out all the same. In a body each block counts. */
 static void inbound_arm(struct inbound *in)
 {
+    const struct smtp_server_facts *facts = smtp_server_facts(in->server);
     uint32_t patience_ms = smtp_server_patience_ms(in->server);
 
-    stream_set_deadline(
-        &in->stream, patience_ms == UINT32_MAX ? 0 : in->node->shard->now_ns + patience_ms * MS_NS);
+    if (patience_ms == UINT32_MAX) {
+        stream_set_deadline(&in->stream, 0);
+        in->armed = false;
+        return;
+    }
+    if (in->armed && facts->commands == in->armed_commands && facts->state != SMTP_STATE_BODY)
+        return;
+    in->armed = true;
+    in->armed_commands = facts->commands;
+    stream_set_deadline(&in->stream, in->node->shard->now_ns + patience_ms * MS_NS);
 }
 
 /* Feeds what waits, as far as it goes. */

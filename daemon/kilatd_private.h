@@ -192,6 +192,10 @@ enum policy_mailbox {
 enum policy_mailbox policy_mailbox(struct node *node, struct slice address, char *directory,
                                    size_t size_bytes);
 
+/* What stands between a host's name and its reply in the reason of a failed delivery: outbound.c
+ * writes it, and bounce.c takes the two apart again for the report (RFC 3464 2.3.5). */
+#define DELIVERY_SAID " said: "
+
 /* outbound.c: the queue's transport to other hosts. */
 int outbound_create(struct node *node, struct outbound **ret_outbound);
 void outbound_destroy(struct outbound **outbound);

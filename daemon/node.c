@@ -97,8 +97,7 @@ static int node_open_spool(struct node *node)
     if (r < 0)
         return r;
     log_event(node->shard->log, report.damaged_records > 0 ? LOG_ERROR : LOG_NOTICE,
-              "spool.recovered", log_cstr("path", path),
-              log_u64("messages", report.messages - report.finished),
+              "spool.recovered", log_cstr("path", path), log_u64("messages", report.messages),
               log_u64("finished", report.finished), log_u64("bytes", report.bytes_scanned),
               log_u64("groups", report.groups), log_u64("torn_groups", report.torn_groups),
               log_u64("damaged_records", report.damaged_records),

@@ -365,7 +365,7 @@ static void outbound_outcome(void *context, uint32_t recipient, enum smtp_outcom
               log_u64("code", reply->code), log_text("reply", reply->text),
               log_u64("attempt", queue_attempt_number(s->attempt)),
               log_u64("took_us", (shard->now_ns - s->attempt_began_ns) / US_NS));
-    (void)snprintf(text, sizeof(text), "%.80s said: %.*s", outbound_host(s),
+    (void)snprintf(text, sizeof(text), "%.80s" DELIVERY_SAID "%.*s", outbound_host(s),
                    (int)MIN(reply->text.size, 200), (const char *)reply->text.data);
     queue_attempt_outcome(s->attempt, recipient, meaning[outcome], reply->status, slice_cstr(text));
 }
