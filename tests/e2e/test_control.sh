@@ -20,7 +20,7 @@ send() {
 
 ctl info | grep -qi 'io_uring\|kernel' || fail "info does not tell of the ring"
 ctl status >/dev/null
-ctl --json status | grep -q '^{' || fail "--json status is no JSON object"
+ctl --json status | grep -q '^\[{.*}\]$' || fail "--json status is no array of objects"
 expect_equal 'an empty queue' '' "$(kilat_queue_ids kawan)"
 
 send dia@jauh.test satu

@@ -21,7 +21,7 @@ curl --silent --show-error --max-time 20 "smtp://127.0.0.41:$smtp_port/klien.tes
 swaks --server 127.0.0.41 --port "$smtp_port" --from "$BUDI" --to "Ani@KAWAN.test" --header 'Subject: dari swaks' \
     --body 'halo dari swaks' --hide-all
 printf 'Subject: dari msmtp\n\nhalo dari msmtp\n' | msmtp --file=/dev/null --host=127.0.0.41 --port="$smtp_port" --domain=klien.test \
-    --from="$BUDI" --read-envelope-from=off --tls=off --auth=off "$ANI"
+    --from="$BUDI" --tls=off --auth=off "$ANI"
 wait_until 20 'three letters' pop3_holds 3 "${box[@]}"
 
 fetch_by_subject() { # prints the number of the letter whose Subject matches

@@ -104,9 +104,10 @@ kilat_queue_holds() {
 
 # pop3 ADDRESS PORT USER PASSWORD [COMMAND [MESSAGE]]: LIST without a command.
 pop3() {
-    local address=$1 port=$2 user=$3 password=$4 command=${5:-} message=${6:-}
-    curl --silent --show-error --max-time 20 --user "$user:$password" ${command:+--request "$command"} \
-        "pop3://$address:$port/$message"
+    local address=$1 port=$2 user=$3 password=$4 command=${5:-} message=${6:-} more=()
+    [ -z "$command" ] || more+=(--request "$command")
+    [ "$command" != DELE ] || more+=(--head) # its answer is one line, and curl has to be told
+    curl --silent --show-error --max-time 20 --user "$user:$password" "${more[@]}" "pop3://$address:$port/$message"
 }
 
 # How many messages lie in the mailbox.
