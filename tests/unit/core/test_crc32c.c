@@ -1,7 +1,7 @@
 #include "core/crc32c.h"
 #include <criterion/criterion.h>
 
-/* RFC 3720 B.4. */
+/* The examples of the iSCSI standard, which made this checksum known. */
 Test(crc32c, agrees_with_the_standards_examples)
 {
     uint8_t bytes[32] = {0};
