@@ -58,6 +58,7 @@ struct outbound_session {
     struct smtp_body_stuff stuff;
     struct slice piece; /* of header section or body, not yet in a send */
     bool stuffing, in_head, sending, sending_last;
+    bool reading; /* the next piece is asked for and has not come */
     uint64_t body_left;
 };
 
@@ -239,6 +240,7 @@ static void outbound_body_ready(void *context, int result)
     struct outbound_session *s = context;
 
     (void)result; /* the next call tells it again */
+    s->reading = false;
     if (s->attempt != NULL && s->state == OUTBOUND_BUSY && !s->client_ended && !s->sending) {
         outbound_send_body(s);
         outbound_flush(s);
@@ -250,8 +252,8 @@ static void outbound_body_sent(struct stream_send *send, int result)
     struct outbound_session *s = CONTAINER_OF(send, struct outbound_session, send);
 
     s->sending = false;
-    if (result < 0 || s->attempt == NULL || s->client_ended || s->sending_last)
-        return;
+    if (result < 0 || s->attempt == NULL || s->client_ended || s->sending_last || s->reading)
+        return; /* a read under way goes on by itself */
     outbound_send_body(s);
     outbound_flush(s);
 }
@@ -291,6 +293,7 @@ static void outbound_send_body(struct outbound_session *s)
     if (outbound_take_piece(s)) { /* what the last send had no room for */
         if (s->body_left > 0 && (s->in_head || s->send.piece_count == 0)) {
             r = spool_reader_next(reader, &s->piece, outbound_body_ready, s);
+            s->reading = r == -EINPROGRESS;
             if (r == -EINPROGRESS && s->send.piece_count == 0)
                 return;
             if (r < 0 && r != -EINPROGRESS) {
@@ -323,6 +326,7 @@ static void outbound_body(void *context)
     s->stuffing = (info->flags & SPOOL_DOT_LINES) != 0;
     s->in_head = true;
     s->sending_last = false;
+    s->reading = false;
     s->piece = info->head;
     s->body_left = info->body_bytes;
     s->send.done = outbound_body_sent;
