@@ -427,17 +427,27 @@ static void submit_and_wait(struct ring *ring, uint64_t deadline_ns)
                     NULL); /* the next call, if not */
 }
 
-size_t ring_poll(struct ring *ring, uint64_t deadline_ns)
+void ring_wait(struct ring *ring, uint64_t deadline_ns)
 {
-    size_t ran;
-
     submit_and_wait(ring, deadline_ns);
     /* Whoever notifies from here on has done so after what the caller is going to look at. */
     atomic_exchange(&ring->wake_state, URING_AWAKE);
+}
+
+size_t ring_run(struct ring *ring)
+{
+    size_t ran;
+
     take_finished_jobs(ring);
     ran = run_ready(ring, URING_BATCH_MAX);
     ran += reap(ring, URING_BATCH_MAX - ran);
     return ran;
+}
+
+size_t ring_poll(struct ring *ring, uint64_t deadline_ns)
+{
+    ring_wait(ring, deadline_ns);
+    return ring_run(ring);
 }
 
 size_t ring_in_flight(const struct ring *ring)

@@ -1,8 +1,8 @@
 /* core/shard.h - one pinned thread with one ring and one of everything; and their group.
  *
- * A tick: submit and wait (ring_poll), run a bounded number of completions, take messages of other
+ * A tick: submit and wait (ring_wait), run a bounded number of completions, take messages of other
  * shards, fire timers, run deferred tasks; all that these have queued goes out with the next
- * ring_poll(). Callbacks neither nest nor starve. Each thing has one owner; shards share nothing
+ * ring_wait(). Callbacks neither nest nor starve. Each thing has one owner; shards share nothing
  * writable and send messages.
  */
 #ifndef KILAT_CORE_SHARD_H
