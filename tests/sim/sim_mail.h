@@ -8,12 +8,15 @@
 #define SIM_SMTP_PORT 25
 #define SIM_POP3_PORT 110
 
+struct kilatd;
 struct sim_site { /* one server and its users */
     const char *domain;
     struct sim_host *host;
-    struct sim_process *process;
-    const char *config;
-    uint64_t kills, power_cuts;
+    struct sim_process *process; /* the newest; may be dead */
+    struct kilatd *kilatd;
+    bool running; /* it accepts */
+    uint32_t shards, receive_buffers, receive_buffer_kib;
+    uint64_t kills, power_cuts, stops;
 };
 
 struct sim_mailbox {
@@ -30,6 +33,17 @@ struct sim_mailbox {
     } * uids;
     size_t uid_count, uid_capacity;
 };
+
+/* ---- servers (sim_kilatd.c) ------------------------------------------------------------------- */
+
+void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes, size_t count);
+void sim_site_start(struct sim_site *site);
+void sim_site_kill(struct sim_site *site);
+void sim_site_cut_power(struct sim_site *site);
+/* Asks for an orderly end and waits for it. */
+void sim_site_stop(struct sim_site *site);
+
+/* ---- people ----------------------------------------------------------------------------------- */
 
 struct sim_mail_counters {
     uint64_t sessions, promised, possible, refused, cut;

@@ -1,7 +1,7 @@
 /* tests/sim/sim_ring.c - core/ring.h: operations, completions, receive buffers.
  *
  * An operation is a request to the simulated kernel (sim_net.c, sim_disk.c, sim_thread.c), which ends it by posting
- * a completion to the ring. ring_poll() lets virtual time pass (a tick costs something) and then runs a
+ * a completion to the ring. ring_wait() lets virtual time pass (a tick costs something) and then runs a
  * random number of the completions that wait, so that every batch size is met.
  */
 #include "tests/sim/sim_private.h"
@@ -29,7 +29,7 @@ struct ring {
     struct list_node node;     /* in the process */
     struct list_node requests; /* in flight, in order */
     struct list_node ready;    /* completions, in order */
-    struct sim_fiber *sleeper; /* waits in ring_poll() */
+    struct sim_fiber *sleeper; /* waits in ring_wait() */
     bool woken;
     bool dead;
     size_t in_flight;
@@ -129,11 +129,8 @@ static void run_completion(struct ring *ring, struct completion *completion)
     op->done(op);
 }
 
-size_t ring_poll(struct ring *ring, uint64_t deadline_ns)
+void ring_wait(struct ring *ring, uint64_t deadline_ns)
 {
-    size_t count = 0, bound = sim_between(1, SIM_BATCH_MAX);
-    struct list_node *node;
-
     ASSERT(ring->process == sim.process);
     sim_logs_drain(ring->process);
     sim_sleep(sim_between(500, 15000)); /* what the tick before this one cost */
@@ -145,11 +142,24 @@ size_t ring_poll(struct ring *ring, uint64_t deadline_ns)
         ring->sleeper = NULL;
     }
     ring->woken = false;
+}
+
+size_t ring_run(struct ring *ring)
+{
+    size_t count = 0, bound = sim_between(1, SIM_BATCH_MAX);
+    struct list_node *node;
+
     while (count < bound && (node = list_pop_front(&ring->ready)) != NULL) {
         run_completion(ring, CONTAINER_OF(node, struct completion, node));
         count++;
     }
     return count;
+}
+
+size_t ring_poll(struct ring *ring, uint64_t deadline_ns)
+{
+    ring_wait(ring, deadline_ns);
+    return ring_run(ring);
 }
 
 void ring_wake(struct ring *ring)

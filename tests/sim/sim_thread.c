@@ -1,6 +1,6 @@
 /* tests/sim/sim_thread.c - core/thread.h: shards, workers and the log's writer without a thread.
  *
- * A shard's loop and each worker's job are fibers. The loop gives way in ring_poll(), a job at each call of
+ * A shard's loop and each worker's job are fibers. The loop gives way in ring_wait(), a job at each call of
  * core/file.h (sim_file.c), and so a crash can fall between any two of those. Jobs of one kind run side
  * by side up to the kind's number of threads, as the real pool's do.
  */

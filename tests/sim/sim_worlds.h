@@ -11,6 +11,7 @@ struct sim_world {
 };
 
 extern const struct sim_world sim_world_echo;  /* the door alone: sim_echo.c */
+extern const struct sim_world sim_world_mail;  /* two servers and their users: sim_mail.c */
 extern const struct sim_world sim_world_spool; /* the queue's log and its crashes: sim_spool.c */
 
 #endif

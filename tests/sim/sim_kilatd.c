@@ -1,0 +1,122 @@
+/* tests/sim/sim_kilatd.c - a kilatd as a process of the simulated world: its files, its settings, its births and deaths. */
+#include "tests/sim/sim_mail.h"
+
+#include "daemon/kilatd.h"
+#include "tests/sim/sim_disk.h"
+
+#include <crypt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define STOP_PATIENCE_MS 5000
+
+/* What an administrator would have prepared. */
+void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes, size_t count)
+{
+    struct crypt_data *data = calloc(1, sizeof(*data));
+    struct buf users;
+
+    ASSERT(data != NULL);
+    buf_init(&users, 64 * KIB);
+    for (size_t i = 0; i < count; i++) {
+        if (mailboxes[i].site != site)
+            continue;
+        /* MD5 crypt: no hash to be proud of, and fast enough for hundreds of worlds. */
+        buf_printf(&users, "%s:{CRYPT}%s::::::\n", mailboxes[i].address,
+                   crypt_r(mailboxes[i].password, "$1$kilat$", data));
+    }
+    sim_disk_write_file(site->host, "/etc/kilat/users", buf_slice(&users));
+    (void)sim_disk_make_dirs(site->host, "/var/spool/kilat");
+    (void)sim_disk_make_dirs(site->host, "/var/mail/kilat");
+    (void)sim_disk_make_dirs(site->host, "/run/kilat");
+    (void)sim_disk_make_dirs(site->host, "/var/log");
+    buf_deinit(&users);
+    free(data);
+}
+
+static void settings_text(const struct sim_site *site, struct buf *out)
+{
+    buf_printf(out,
+               "hostname = \"mail.%s\"\n"
+               "local_domains = {\"%s\"}\n"
+               "user = \"65534\"\n"
+               "smtp_listen = {\"0.0.0.0:25\"}\n"
+               "pop3_listen = {\"0.0.0.0:110\"}\n"
+               "relay_networks = {\"11.0.0.4/32\"}\n"
+               "dns_servers = {\"11.0.0.3\"}\n"
+               "segment_bytes = \"1M\"\n"
+               "memory_max = \"16M\"\n"
+               "log_file = \"/var/log/kilat.log\"\n"
+               "log_level = \"info\"\n",
+               site->domain, site->domain);
+    buf_printf(out, "shards = %u\nreceive_buffers = %u\nreceive_buffer_bytes = \"%uK\"\n",
+               site->shards, site->receive_buffers, site->receive_buffer_kib);
+}
+
+static int kilatd_main(struct sim_process *process, void *context)
+{
+    struct sim_site *site = context;
+    struct buf text, error;
+    int r;
+
+    (void)process;
+    buf_init(&text, 16 * KIB);
+    buf_init(&error, 4 * KIB);
+    settings_text(site, &text);
+    r = kilatd_create_from_text(buf_slice(&text), "kilat.conf", &site->kilatd, &error);
+    if (r == 0)
+        r = kilatd_start(site->kilatd, &error);
+    if (r < 0) {
+        sim_fail("the server of %s does not start: %.*s (%d)", site->domain,
+                 SLICE_ARG(buf_slice(&error)), r);
+        return 1;
+    }
+    site->running = true;
+    sim_trace("kilatd.started", 0, 0, 0);
+    kilatd_join(site->kilatd);
+    site->running = false;
+    kilatd_destroy(&site->kilatd);
+    buf_deinit(&text);
+    buf_deinit(&error);
+    site->stops++;
+    return 0;
+}
+
+void sim_site_start(struct sim_site *site)
+{
+    site->running = false;
+    site->kilatd = NULL;
+    site->process = sim_process_start(site->host, "kilatd", kilatd_main, site);
+    site->process->cpu_count = site->shards;
+}
+
+void sim_site_kill(struct sim_site *site)
+{
+    site->kills += site->process->alive;
+    sim_process_kill(site->process);
+}
+
+void sim_site_cut_power(struct sim_site *site)
+{
+    site->power_cuts++;
+    sim_host_power_cut(site->host);
+}
+
+static void stop_main(void *argument)
+{
+    struct sim_site *site = argument;
+
+    kilatd_stop(site->kilatd, STOP_PATIENCE_MS);
+}
+
+/* As systemctl would: asks it to end, and kills it when it has not ended after a while. */
+void sim_site_stop(struct sim_site *site)
+{
+    if (!site->process->alive || !site->running)
+        return;
+    (void)sim_fiber_start(site->process, stop_main, site, sim.now_ns);
+    for (int i = 0; i < 1200 && site->process->alive; i++)
+        sim_sleep(100 * MS_NS);
+    if (site->process->alive)
+        sim_fail("the server of %s does not end two minutes after it was asked to", site->domain);
+}

@@ -1,0 +1,317 @@
+/* tests/sim/sim_mail.c - a world of mail: two servers, a name server, people who write and people who fetch.
+ *
+ * Trouble by seed for some minutes: connections cut, datagrams lost, servers stopped, killed and without power, wall
+ * clocks moved. Then quiet. In the end the ledger is settled, for each letter and recipient:
+ *   - a 250 after the final dot was kept: the letter was met in the recipient's mailbox, unaltered, or a report of it
+ *     came back to its sender (only for the recipient who does not exist);
+ *   - on the server where it was handed in it was met once; on the other, more often only if something was cut or
+ *     killed in between (a final dot was sent and its answer lost), and those are counted;
+ *   - what was deleted with +OK never came back (sim_pop3.c).
+ */
+#include "tests/sim/sim_mail.h"
+
+#include "tests/sim/sim_dns.h"
+#include "tests/sim/sim_worlds.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NOBODY "nobody@kawan.test"
+#define SETTLE_STEP_NS (300 * SECOND_NS)
+#define SETTLE_STEPS 600 /* fifty hours: retries and site back-off have a ceiling of two */
+
+static struct sim_site debian = {.domain = "debianindonesia.test"};
+static struct sim_site kawan = {.domain = "kawan.test"};
+static struct sim_mailbox mailboxes[] = {
+    {.address = "penulis@debianindonesia.test", .password = "rahasia", .site = &debian},
+    {.address = "budi@debianindonesia.test", .password = "budi-budi", .site = &debian},
+    {.address = "fadli@kawan.test", .password = "kawan", .site = &kawan},
+    {.address = "sari@kawan.test", .password = "s a r i", .site = &kawan},
+};
+static const char *const from_debian[] = {"budi@debianindonesia.test", "fadli@kawan.test",
+                                          "penulis@debianindonesia.test", "sari@kawan.test",
+                                          NOBODY};
+static const char *const from_kawan[] = {"penulis@debianindonesia.test", "sari@kawan.test",
+                                         "budi@debianindonesia.test"};
+
+static struct {
+    struct sim_host *client;
+    uint64_t trouble_ns;
+    uint32_t busy; /* fibers that still write or fetch */
+    uint64_t cuts, clock_moves;
+    uint64_t duplicates;
+    bool faultless; /* no trouble at all: nothing may be doubled */
+} world;
+
+/* ---- people ----------------------------------------------------------------------------------- */
+
+static bool trouble_lasts(void)
+{
+    return sim.now_ns < world.trouble_ns;
+}
+
+static void writer_main(void *argument)
+{
+    struct sim_site *site = argument;
+
+    while (trouble_lasts()) {
+        uint32_t letters = (uint32_t)sim_between(1, 6);
+
+        if (site == &debian)
+            sim_smtp_session(world.client, site, "penulis@debianindonesia.test", from_debian,
+                             ARRAY_SIZE(from_debian), letters);
+        else
+            sim_smtp_session(world.client, site, "fadli@kawan.test", from_kawan,
+                             ARRAY_SIZE(from_kawan), letters);
+        sim_sleep(sim_between(0, world.trouble_ns / 6));
+    }
+    world.busy--;
+}
+
+static void reader_main(void *argument)
+{
+    while (trouble_lasts()) {
+        sim_sleep(sim_between(0, world.trouble_ns / 4));
+        (void)sim_pop3_session(world.client, argument, sim_chance(200), true);
+    }
+    world.busy--;
+}
+
+/* ---- trouble ---------------------------------------------------------------------------------- */
+
+static void trouble_of_site(struct sim_site *site)
+{
+    switch (sim_between(0, 5)) {
+    case 0:
+        sim_site_kill(site);
+        break;
+    case 1:
+        sim_site_cut_power(site);
+        sim_sleep(sim_between(0, 30 * SECOND_NS));
+        sim_host_power_on(site->host);
+        break;
+    case 2: /* between two exact calls of core/file.h */
+        site->process->file_calls_until = site->process->file_calls + sim_between(1, 200);
+        sim_sleep(sim_between(0, 20 * SECOND_NS));
+        site->kills += !site->process->alive;
+        break;
+    case 3:
+        sim_site_stop(site);
+        break;
+    case 4:
+        site->host->wall_offset_ns += ((int64_t)sim_between(0, 1200) - 600) * (int64_t)SECOND_NS;
+        world.clock_moves++;
+        break;
+    default:
+        break;
+    }
+    if (!site->process->alive)
+        sim_site_start(site);
+}
+
+static void trouble_main(void *argument)
+{
+    uint64_t pause_ns = world.trouble_ns / sim_between(3, 12);
+
+    (void)argument;
+    while (trouble_lasts()) {
+        struct sim_end *end;
+
+        sim_sleep(sim_between(1, pause_ns));
+        if (sim_chance(600) && (end = sim_end_any()) != NULL) {
+            world.cuts++;
+            sim_end_cut(end);
+        }
+        if (sim_chance(700))
+            trouble_of_site(sim_chance(500) ? &debian : &kawan);
+    }
+    world.busy--;
+}
+
+static void choose_faults(void)
+{
+    if (world.faultless)
+        return;
+    sim.faults = (struct sim_faults){
+        .short_segments = (uint32_t)sim_between(0, 300),
+        .delays = (uint32_t)sim_between(0, 10),
+        .connect_lost = (uint32_t)sim_between(0, 50),
+        .connect_cut = (uint32_t)sim_between(0, 200),
+        .udp_lost = (uint32_t)sim_between(0, 200),
+        .udp_twice = (uint32_t)sim_between(0, 100),
+        .slow_disk = (uint32_t)sim_between(0, 10),
+        .latency_us = (uint32_t)sim_between(50, 50000),
+    };
+    sim_dns_faults = (struct sim_dns_faults){
+        .slow = (uint32_t)sim_between(0, 300),
+        .lost = (uint32_t)sim_between(0, 200),
+        .truncated = (uint32_t)sim_between(0, 500),
+        .servfail = (uint32_t)sim_between(0, 200),
+        .forged = (uint32_t)sim_between(0, 300),
+    };
+}
+
+/* ---- the ledger is settled --------------------------------------------------------------------- */
+
+static bool is_local(const struct sim_letter *letter, const struct sim_letter_recipient *recipient)
+{
+    return strcmp(strchr(letter->sender, '@'), strchr(recipient->address, '@')) == 0;
+}
+
+/* NULL: everything promised has come to its end; otherwise one that has not. */
+static struct sim_letter *unsettled(const char **ret_address)
+{
+    for (uint32_t number = 1; number <= sim_letter_count(); number++) {
+        struct sim_letter *letter = sim_letter_find(number);
+
+        for (uint32_t i = 0; i < letter->recipient_count; i++) {
+            struct sim_letter_recipient *recipient = &letter->recipients[i];
+
+            if (!recipient->promised || recipient->seen > 0 || recipient->reported)
+                continue;
+            *ret_address = recipient->address;
+            return letter;
+        }
+    }
+    return NULL;
+}
+
+static void check_recipient(const struct sim_letter *letter,
+                            const struct sim_letter_recipient *recipient)
+{
+    bool exists = strcmp(recipient->address, NOBODY) != 0;
+
+    if (recipient->reported && exists)
+        sim_fail("letter %u: a report says that %s could not be reached", letter->number,
+                 recipient->address);
+    if (recipient->seen > 0 && !exists)
+        sim_fail("letter %u reached somebody who does not exist", letter->number);
+    if (recipient->seen <= 1)
+        return;
+    world.duplicates += recipient->seen - 1;
+    if (is_local(letter, recipient))
+        sim_fail("letter %u is %u times in the mailbox of %s, on the server that took it",
+                 letter->number, recipient->seen, recipient->address);
+    if (world.faultless)
+        sim_fail("letter %u is %u times in the mailbox of %s, and nothing had happened",
+                 letter->number, recipient->seen, recipient->address);
+}
+
+static void fetch_all(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++) {
+        int r = sim_pop3_session(world.client, &mailboxes[i], true, false);
+
+        if (r < 0)
+            sim_fail("in quiet times a POP3 session of %s ends with %d", mailboxes[i].address, r);
+    }
+}
+
+static void settle_main(void *argument)
+{
+    struct sim_letter *open;
+    const char *address = NULL;
+
+    (void)argument;
+    while (world.busy > 0)
+        sim_sleep(SECOND_NS);
+    sim.faults = (struct sim_faults){.latency_us = 200};
+    sim_dns_faults = (struct sim_dns_faults){.slow = 0};
+    debian.process->file_calls_until = kawan.process->file_calls_until = 0;
+    if (!debian.process->alive)
+        sim_site_start(&debian);
+    if (!kawan.process->alive)
+        sim_site_start(&kawan);
+    sim_trace("quiet", 0, 0, 0);
+    sim_sleep(60 * SECOND_NS);
+    for (int step = 0; step < SETTLE_STEPS; step++) {
+        fetch_all();
+        if (unsettled(&address) == NULL)
+            break;
+        sim_sleep(SETTLE_STEP_NS);
+    }
+    open = unsettled(&address);
+    if (open != NULL)
+        sim_fail("letter %u to %s was answered with 250 and is nowhere", open->number, address);
+    sim_sleep(3 * 3600 * SECOND_NS); /* whatever would still come twice comes now */
+    fetch_all();
+    sim_end_world();
+}
+
+static void check_ledger(void)
+{
+    for (uint32_t number = 1; number <= sim_letter_count(); number++) {
+        struct sim_letter *letter = sim_letter_find(number);
+
+        for (uint32_t i = 0; i < letter->recipient_count; i++)
+            check_recipient(letter, &letter->recipients[i]);
+    }
+}
+
+/* ---- the world -------------------------------------------------------------------------------- */
+
+static void build(void)
+{
+    struct sim_host *names;
+
+    debian.host = sim_host_create("debian", "11.0.0.1");
+    kawan.host = sim_host_create("kawan", "11.0.0.2");
+    names = sim_host_create("names", "11.0.0.3");
+    world.client = sim_host_create("client", "11.0.0.4");
+    (void)sim_host_create("refuser", "11.0.0.5"); /* nobody listens there */
+    sim_dns_serve(names);
+    sim_dns_add("debianindonesia.test. 300 IN MX 10 mail.debianindonesia.test.");
+    sim_dns_add("mail.debianindonesia.test. 300 IN A 11.0.0.1");
+    sim_dns_add("kawan.test. 300 IN MX 10 mail.kawan.test.");
+    sim_dns_add("mail.kawan.test. 300 IN A 11.0.0.2");
+    if (sim_chance(300)) {
+        sim_dns_add("kawan.test. 300 IN MX 5 old.kawan.test.");
+        sim_dns_add("old.kawan.test. 300 IN A 11.0.0.5");
+    }
+}
+
+static void run_mail(char *note, size_t note_bytes)
+{
+    struct sim_site *sites[] = {&debian, &kawan};
+
+    world.faultless = sim_chance(100);
+    world.trouble_ns = sim_between(20, 900) * SECOND_NS;
+    build();
+    choose_faults();
+    for (size_t i = 0; i < ARRAY_SIZE(sites); i++) {
+        sites[i]->shards = (uint32_t)sim_between(1, 3);
+        sites[i]->receive_buffers = 16u << sim_between(0, 4);
+        sites[i]->receive_buffer_kib = 2u << sim_between(0, 2);
+        sim_site_install(sites[i], mailboxes, ARRAY_SIZE(mailboxes));
+        sim_site_start(sites[i]);
+        (void)sim_fiber_start(NULL, writer_main, sites[i], SECOND_NS);
+        world.busy++;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++, world.busy++)
+        (void)sim_fiber_start(NULL, reader_main, &mailboxes[i], SECOND_NS);
+    if (!world.faultless) {
+        world.busy++;
+        (void)sim_fiber_start(NULL, trouble_main, NULL, 2 * SECOND_NS);
+    }
+    (void)sim_fiber_start(NULL, settle_main, NULL, 2 * SECOND_NS);
+    sim_run(UINT64_MAX);
+    if (!sim.over && sim.failure[0] == '\0')
+        sim_fail("the world came to a standstill");
+    check_ledger();
+    if (world.faultless && sim_mail_counters.promised == 0)
+        sim_fail("not a single letter was taken");
+    snprintf(
+        note, note_bytes,
+        "%u letters: %llu promised, %llu possible, %llu refused; %llu fetched, %llu deleted, %llu "
+        "doubled; %llu kills, %llu power cuts, %llu stops, %llu cuts",
+        sim_letter_count(), (unsigned long long)sim_mail_counters.promised,
+        (unsigned long long)sim_mail_counters.possible,
+        (unsigned long long)sim_mail_counters.refused,
+        (unsigned long long)sim_mail_counters.fetched,
+        (unsigned long long)sim_mail_counters.deleted, (unsigned long long)world.duplicates,
+        (unsigned long long)(debian.kills + kawan.kills),
+        (unsigned long long)(debian.power_cuts + kawan.power_cuts),
+        (unsigned long long)(debian.stops + kawan.stops), (unsigned long long)world.cuts);
+}
+
+const struct sim_world sim_world_mail = {.name = "mail", .run = run_mail};
