@@ -71,6 +71,34 @@ static void rested(struct timer *timer)
     destination_refresh(destination);
 }
 
+static void forget(struct destination *destination)
+{
+    struct queue *queue = destination->queue;
+
+    ASSERT(destination->items == 0 && destination->ready.count == 0);
+    list_remove(&destination->node);
+    shard_timer_disarm(queue->shard, &destination->timer);
+    reason_unref(&queue->reasons, destination->reason);
+    hash_table_remove(&queue->destination_names, &destination->hash_node);
+    queue->destinations[destination->number] = NULL;
+    queue->destination_count--;
+    if (destination->site != NULL)
+        site_detach(destination->site);
+    free(destination);
+}
+
+/* The longest idle first, so never the one that has just become so. One that was asked about is not idle until the
+ * answer has come: its number stands in the question. */
+static void forget_some(struct queue *queue)
+{
+    while (queue->idle_destination_count > QUEUE_IDLE_DESTINATIONS) {
+        struct list_node *node = list_pop_front(&queue->idle_destinations);
+
+        queue->idle_destination_count--;
+        forget(CONTAINER_OF(node, struct destination, node));
+    }
+}
+
 static void become_idle(struct destination *destination)
 {
     struct queue *queue = destination->queue;
@@ -81,6 +109,7 @@ static void become_idle(struct destination *destination)
     list_remove(&destination->node);
     list_push_back(&queue->idle_destinations, &destination->node);
     queue->idle_destination_count++;
+    forget_some(queue);
 }
 
 static int make(struct queue *queue, struct slice name, struct destination **ret_destination)
@@ -109,33 +138,6 @@ static int make(struct queue *queue, struct slice name, struct destination **ret
     become_idle(destination);
     *ret_destination = destination;
     return 0;
-}
-
-static void forget(struct destination *destination)
-{
-    struct queue *queue = destination->queue;
-
-    ASSERT(destination->items == 0 && destination->ready.count == 0);
-    list_remove(&destination->node);
-    shard_timer_disarm(queue->shard, &destination->timer);
-    reason_unref(&queue->reasons, destination->reason);
-    hash_table_remove(&queue->destination_names, &destination->hash_node);
-    queue->destinations[destination->number] = NULL;
-    queue->destination_count--;
-    if (destination->site != NULL)
-        site_detach(destination->site);
-    free(destination);
-}
-
-/* One that was asked about is kept until the answer has come: its number stands in the question. */
-static void forget_some(struct queue *queue)
-{
-    while (queue->idle_destination_count > QUEUE_IDLE_DESTINATIONS) {
-        struct list_node *node = list_pop_front(&queue->idle_destinations);
-
-        queue->idle_destination_count--;
-        forget(CONTAINER_OF(node, struct destination, node));
-    }
 }
 
 int destinations_init(struct queue *queue)
@@ -191,7 +193,6 @@ int destination_get(struct queue *queue, struct slice name, struct destination *
         r = make(queue, name, &destination);
         if (r < 0)
             return r;
-        forget_some(queue); /* not the new one: it stands last */
     }
     *ret_destination = destination;
     return 0;

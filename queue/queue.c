@@ -433,73 +433,6 @@ int queue_submit(struct queue *queue, struct queue_submission *submission)
 
 /* ---- the task ---------------------------------------------------------------------------------- */
 
-static void letter_back(struct shard *on, struct shard_message *message)
-{
-    struct queue *queue = CONTAINER_OF(message, struct queue_letter, message)->sender;
-
-    (void)on;
-    queue->quiet = QUIET_ALL;
-    shard_defer(queue->shard, &queue->task);
-}
-
-static void send_back(struct shard *on, struct queue_letter *letter)
-{
-    letter->message.deliver = letter_back;
-    shard_send(on, letter->shard, &letter->message);
-}
-
-/* On shard 0. Without a queue there the letter goes back at once: nobody counts. */
-static void letter_arrived(struct shard *on, struct shard_message *message)
-{
-    struct queue_letter *letter = CONTAINER_OF(message, struct queue_letter, message);
-    struct queue *queue = queue_of_message(on, message->from, letter->sender, letter->peer);
-    struct list_node *node;
-
-    if (queue == NULL) {
-        send_back(on, letter);
-        return;
-    }
-    list_push_back(&queue->letters, &letter->node);
-    if (++queue->letter_count < on->count)
-        return;
-    while ((node = list_pop_front(&queue->letters)) != NULL)
-        send_back(on, CONTAINER_OF(node, struct queue_letter, node));
-}
-
-static void become_quiet(struct queue *queue)
-{
-    struct shard *shard = queue->shard;
-
-    if (queue->ops.peer == NULL || shard->count == 1) {
-        queue->quiet = QUIET_ALL;
-        return;
-    }
-    queue->quiet = QUIET_SENT;
-    queue->letter = (struct queue_letter){
-        .message.deliver = letter_arrived,
-        .sender = queue,
-        .peer = queue->ops.peer,
-        .shard = shard->index,
-    };
-    list_node_init(&queue->letter.node);
-    shard_send(shard, 0, &queue->letter.message);
-}
-
-static void stop_check(struct queue *queue)
-{
-    void (*stopped)(void *context) = queue->stopped;
-
-    if (!queue->stopping || stopped == NULL || queue->attempt_count > 0 ||
-        queue->report_count > 0 || queue->slot_count > 0 || queue->lent_count > 0)
-        return;
-    if (queue->quiet == QUIET_NOT)
-        become_quiet(queue);
-    if (queue->quiet != QUIET_ALL)
-        return;
-    queue->stopped = NULL;
-    stopped(queue->stopped_context);
-}
-
 static void run(struct shard_task *task)
 {
     struct queue *queue = CONTAINER_OF(task, struct queue, task);
@@ -571,16 +504,6 @@ void queue_configure(struct queue *queue, const struct queue_config *config)
         index_older_first(&queue->index, INDEX_NONE); /* the age limit may be another one */
     homes_configure(queue);
     queue_poke(queue);
-}
-
-void queue_stop(struct queue *queue, void (*stopped)(void *context), void *context)
-{
-    ASSERT(!queue->stopping);
-    queue->stopping = true;
-    queue->stopped = stopped;
-    queue->stopped_context = context;
-    sites_recall_all(queue);
-    shard_defer(queue->shard, &queue->task);
 }
 
 void queue_destroy(struct queue **queue)

@@ -2,12 +2,12 @@
  *
  * queue.c        the promise: submission, and the one task in which everything happens that calls the owner
  * restart.c      what recovery found
- * schedule.c     when an item may move: the wheel, expiry
+ * schedule.c     when an item may move, and when it has waited too long     wheel.c   seconds
  * destination.c  a recipient domain: its ready items, where its mail goes
  * site.c         a set of mail hosts as this shard sees it: slots
  * site_home.c    the same as its home shard sees it: who may have how many slots, back-off
  * attempt.c      one try      report.c  failed for good      act.c  what operators do      view.c  what they ask
- * index.c        memory       reason.c  texts                retry.c  the curve
+ * index.c        memory       reason.c  texts                retry.c  the curve            stop.c  the end
  */
 #ifndef KILAT_QUEUE_QUEUE_PRIVATE_H
 #define KILAT_QUEUE_QUEUE_PRIVATE_H
@@ -455,6 +455,9 @@ bool report_from_attempt(struct queue_attempt *attempt);
 /* The report keeps `item` until it is durable; what else is open of it is tried again at `next_s` (wall clock). */
 void report_defer(struct queue_report *report, uint32_t item, uint32_t next_s);
 bool report_is_due(const struct queue *queue, uint32_t entry, struct slice sender);
+
+/* stop.c */
+void stop_check(struct queue *queue);
 
 /* act.c */
 void message_act_pending(struct queue *queue, uint32_t entry);

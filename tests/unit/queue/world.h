@@ -1,0 +1,126 @@
+/* tests/unit/queue/world.h - a queue, or several, in a world that a test can see all of.
+ *
+ * Takes the place, when linking, of core/shard.c's messages and tasks and of the spool: time moves only when the test
+ * says so, a spool is a table in memory that can be told to fail, and the owner's side follows the test's rules:
+ *
+ *     a domain   "*.never" is nowhere for good, "*.later" cannot be looked up, all others lead to a site, which is the
+ *                part of the name behind the first dot ("a.mx" and "b.mx" share the site "mx"); "home" is local
+ *     a site     is up unless it is named in `down`; a session takes message after message
+ *     a mailbox  "never..." is refused for good (5.1.1), "later..." for now (4.2.0), all others take the mail
+ */
+#ifndef KILAT_TESTS_UNIT_QUEUE_WORLD_H
+#define KILAT_TESTS_UNIT_QUEUE_WORLD_H
+
+#include "queue/queue_private.h"
+
+#define WORLD_SHARDS_MAX 4
+#define WORLD_MESSAGES_MAX 4096
+#define WORLD_UNITS_MAX 512
+
+struct world_message { /* as the spool has it */
+    uint64_t id;
+    uint8_t *envelope;
+    size_t envelope_size;
+    uint32_t unit_count, arrival_s;
+    uint64_t body_bytes;
+    uint8_t flags;
+    bool durable, held;
+    uint8_t outcome[WORLD_UNITS_MAX]; /* 0: open, else enum spool_note_outcome + 1 */
+    struct spool_unit units[WORLD_UNITS_MAX];
+    char reason[128];
+};
+
+struct spool {
+    struct world *world;
+    uint64_t next_id;
+    struct world_message *messages[WORLD_MESSAGES_MAX];
+    uint32_t message_count;
+    struct list_node appends;  /* written, not durable yet */
+    struct list_node notes;    /* whose durability is waited for */
+    struct list_node openings; /* of readers */
+    int append_error;          /* of the call */
+    int group_error;           /* of the write */
+    int note_error;            /* of the call */
+    int flush_error;           /* of the write */
+    bool journal_lost;
+    bool manual; /* appends and notes wait for world_complete() */
+    bool cold;   /* readers open in a later tick */
+    uint64_t damaged_id;
+    int open_error;
+    uint32_t readers_open, defers;
+    uint32_t last_defer_s;
+};
+
+struct world_session {
+    struct list_node node;
+    struct world *world;
+    uint32_t shard;
+    struct queue_slot *slot;
+    struct queue_attempt *attempt;
+    bool idle;
+};
+
+struct world {
+    struct shard shards[WORLD_SHARDS_MAX];
+    struct queue *queues[WORLD_SHARDS_MAX];
+    struct spool spools[WORLD_SHARDS_MAX];
+    uint32_t shard_count;
+    struct list_node letters; /* between shards */
+    struct queue_config config;
+    struct list_node sessions;
+    const char *down;
+    bool keep;       /* sessions keep what they have taken in hand */
+    bool no_answers; /* resolve questions are not answered */
+    bool keep_reports;
+    bool no_local; /* local mail is left standing */
+    bool unload;   /* sessions give attempts up without loading them */
+    int report_error;
+    struct queue_report *report; /* the last one kept */
+    uint64_t ttl_ms;
+    uint32_t resolves, connects, failures, taken, recalls, mores, reports, local_calls;
+    uint32_t session_count, session_peak, retired;
+    uint32_t stopped;
+    int submit_result; /* of the last submission */
+    char order[512];   /* the first letter of the sender of each message taken */
+    uint32_t attempt_units, attempt_number; /* of the last attempt loaded */
+    char report_text[256];
+    uint8_t report_status[3];
+    uint32_t report_units;
+    uint64_t report_of;
+    bool report_expired;
+};
+
+struct world *world_create(uint32_t shard_count);
+void world_start(struct world *world);
+struct world *world_started(void); /* one shard, running */
+/* Stops all queues, checks what must hold at the end, frees. */
+void world_destroy(struct world *world);
+/* All queues are gone as by a crash, and come back from what the spools hold. */
+void world_crash(struct world *world);
+void world_recover(struct world *world);
+
+/* Until nothing moves at this moment; checks every queue afterwards. */
+void world_run(struct world *world);
+void world_advance(struct world *world, uint64_t ms);
+uint32_t world_now_s(const struct world *world);
+void world_check(struct world *world);
+
+/* `recipients` separated by spaces; a sender "" is <>. Returns the id, 0 when the call was refused. Runs. */
+uint64_t world_submit(struct world *world, uint32_t shard, const char *sender,
+                      const char *recipients);
+uint64_t world_submit_report(struct world *world, uint32_t shard, const char *recipients,
+                             uint64_t report_of, const uint32_t *units, uint32_t unit_count);
+void world_complete(struct world *world, uint32_t shard);
+struct world_message *world_message(struct world *world, uint64_t id);
+/* Outcome of a unit on disk: 0 open, 'd' delivered, 'b' bounced, 'e' expired, 'r' removed. */
+char world_outcome(struct world *world, uint64_t id, uint32_t unit);
+
+struct world_session *world_session(struct world *world, uint32_t index);
+void world_session_finish(struct world_session *session); /* what is in hand, by the rules */
+void world_session_close(struct world_session *session);
+void world_finish_all(struct world *world); /* until no session has anything in hand; then runs */
+
+struct queue_counters world_counters(struct world *world);
+struct queue_view world_view(struct world *world, uint64_t id);
+
+#endif
