@@ -45,6 +45,7 @@ struct outbound_session {
     uint32_t tried;
     struct outbound_address *address; /* the one in use */
     bool greeted, recalled, site_failed, client_ended;
+    bool over; /* the transaction in hand has all its outcomes */
     uint8_t status[3]; /* why the last address failed */
     char text[OUTBOUND_TEXT_MAX];
     struct stream stream;
@@ -132,13 +133,20 @@ static void outbound_note_failure(struct outbound_session *s, const uint8_t stat
 
 /* ---- transactions --------------------------------------------------------------------------------- */
 
+/* While the kernel may still send from the message's memory the attempt keeps it: a reply can overtake
+ * the completion of the send, and a host may refuse in the midst of the body. */
 static void outbound_finish_attempt(struct outbound_session *s)
 {
     struct queue_attempt *attempt = s->attempt;
 
+    s->over = true;
+    if (attempt == NULL || s->sending)
+        return; /* outbound_body_sent() comes back here */
     s->attempt = NULL;
     s->piece = SLICE_NONE;
     queue_attempt_finish(attempt, NULL, NULL);
+    if (!s->client_ended)
+        shard_defer(s->outbound->node->shard, &s->next);
 }
 
 static void outbound_quit(struct outbound_session *s)
@@ -161,6 +169,7 @@ static void outbound_begin(struct outbound_session *s)
     };
 
     s->state = OUTBOUND_BUSY;
+    s->over = false;
     s->attempt_began_ns = s->outbound->node->shard->now_ns;
     smtp_client_begin(s->client, &transaction);
 }
@@ -175,7 +184,6 @@ static void outbound_loaded(struct queue_attempt *attempt, void *context, int re
     ASSERT(s->state == OUTBOUND_LOADING);
     if (result < 0) {
         outbound_finish_attempt(s); /* the queue knows what a damaged message means */
-        shard_defer(s->outbound->node->shard, &s->next);
         return;
     }
     outbound_begin(s);
@@ -207,7 +215,7 @@ static void outbound_next(struct shard_task *task)
 {
     struct outbound_session *s = CONTAINER_OF(task, struct outbound_session, next);
 
-    if (s->state != OUTBOUND_ENDING && smtp_client_idle(s->client))
+    if (s->state != OUTBOUND_ENDING && s->attempt == NULL && smtp_client_idle(s->client))
         outbound_pull(s);
 }
 
@@ -252,7 +260,11 @@ static void outbound_body_sent(struct stream_send *send, int result)
     struct outbound_session *s = CONTAINER_OF(send, struct outbound_session, send);
 
     s->sending = false;
-    if (result < 0 || s->attempt == NULL || s->client_ended || s->sending_last || s->reading)
+    if (s->over) {
+        outbound_finish_attempt(s);
+        return;
+    }
+    if (result < 0 || s->attempt == NULL || s->sending_last || s->reading)
         return; /* a read under way goes on by itself */
     outbound_send_body(s);
     outbound_flush(s);
@@ -345,8 +357,7 @@ static void outbound_ready(void *context)
         s->address->bad_until_ns = 0;
         queue_slot_succeeded(s->slot);
     }
-    if (s->attempt != NULL)
-        outbound_finish_attempt(s);
+    outbound_finish_attempt(s);
     shard_defer(s->outbound->node->shard, &s->next);
 }
 
@@ -391,8 +402,7 @@ static void outbound_ended(void *context, bool site_failed, bool in_doubt,
         const uint8_t none[3] = {4, 4, 2};
         outbound_note_failure(s, reply->status[0] != 0 ? reply->status : none, "", reply->text);
     }
-    if (s->attempt != NULL)
-        outbound_finish_attempt(s); /* also one that is being loaded: that is given up */
+    outbound_finish_attempt(s); /* also one that is being loaded: that is given up */
     s->state = OUTBOUND_ENDING;
     stream_close(&s->stream, 0);
 }
