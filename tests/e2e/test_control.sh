@@ -18,9 +18,9 @@ send() {
     swaks --server 127.0.0.45 --port "$smtp_port" --from "$ANI" --to "$1" --header "Subject: $2" --body "$2" --hide-all
 }
 
-ctl info | grep -qi 'io_uring\|kernel' || fail "info does not tell of the ring"
+ctl info | has 'ring|kernel' || fail "info does not tell of the ring"
 ctl status >/dev/null
-ctl --json status | grep -q '^\[{.*}\]$' || fail "--json status is no array of objects"
+ctl --json status | has '^\[[{].*[}]\]$' || fail "--json status is no array of objects"
 expect_equal 'an empty queue' '' "$(kilat_queue_ids kawan)"
 
 send dia@jauh.test satu
@@ -29,14 +29,14 @@ send dia@jauh.test tiga
 wait_until 20 'three letters in the queue' kilat_queue_holds kawan 3
 mapfile -t ids < <(kilat_queue_ids kawan)
 tells_why() {
-    ctl message show "${ids[0]}" | grep -qiE 'refused|connect'
+    ctl message show "${ids[0]}" | has -i 'refused|connect'
 }
 wait_until 20 'the reason of the first attempt' tells_why
-ctl message show "${ids[0]}" | grep -q 'dia@jauh.test' || fail "message show does not name the recipient"
-ctl --json message show "${ids[0]}" | grep -q '"recipients"' || fail "message show --json has no recipients"
+ctl message show "${ids[0]}" | has 'dia@jauh.test' || fail "message show does not name the recipient"
+ctl --json message show "${ids[0]}" | has '"recipients"' || fail "message show --json has no recipients"
 
 ctl message hold "${ids[0]}"
-ctl message show "${ids[0]}" | grep -qi held || fail "a held letter does not say so"
+ctl message show "${ids[0]}" | has -i held || fail "a held letter does not say so"
 ctl message release "${ids[0]}"
 ctl message remove "${ids[1]}"
 ctl message bounce "${ids[2]}"

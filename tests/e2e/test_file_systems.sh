@@ -38,7 +38,7 @@ for kind in tmpfs ramfs; do
     kilat_start kawan
     swaks --server 127.0.0.48 --port "$port" --from "$BUDI" --to "$ANI" --body "di $kind" --hide-all
     arrived() {
-        pop3 127.0.0.48 "$pop3_port" "$ANI" "$ANI_PASSWORD" '' 1 | grep -q "^di $kind"
+        pop3 127.0.0.48 "$pop3_port" "$ANI" "$ANI_PASSWORD" '' 1 | has "^di $kind"
     }
     wait_until 20 "the letter by way of $kind" arrived
     pop3 127.0.0.48 "$pop3_port" "$ANI" "$ANI_PASSWORD" DELE 1

@@ -13,7 +13,7 @@ say() {
     talk 127.0.0.42 "$smtp_port" "$@"
 }
 expect_reply() { # what, code, answers
-    tail -n 1 <<<"$3" | grep -q "^$2" || fail "$1: expected $2, got: $(tail -n 1 <<<"$3")"
+    tail -n 1 <<<"$3" | has "^$2" || fail "$1: expected $2, got: $(tail -n 1 <<<"$3")"
 }
 
 expect_reply 'no relay' 550 "$(say 'EHLO a.test' 'MAIL FROM:<x@asing.test>' 'RCPT TO:<y@lain.test>')"

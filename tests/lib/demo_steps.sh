@@ -298,7 +298,7 @@ step_second_mx() {
 }
 
 queue_tells_why() {
-    kilat_ctl "$1" queue list | grep -qiE 'refused|connect'
+    kilat_ctl "$1" queue list | has -i 'refused|connect'
 }
 
 step_host_down() {

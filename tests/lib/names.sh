@@ -85,7 +85,7 @@ names_short() {
 }
 
 names_answers() {
-    names_ask "$@" | grep -q '^;; ANSWER SECTION' && names_ask "$@" | grep -q 'rcode: NOERROR'
+    names_ask "$@" | has '^;; ANSWER SECTION' && names_ask "$@" | grep -q 'rcode: NOERROR'
 }
 
 # Writes the zone file of `zone` from the records on standard input, with SOA and NS in front.

@@ -74,6 +74,15 @@ wait_until() {
     done
 }
 
+# Whether standard input matches the extended regular expression (`has -i`: without case). Reads all of it: `grep -q` stops at
+# the first match, and whoever is still writing then ends by SIGPIPE, which pipefail takes for a failure.
+has() {
+    local all options=-qE
+    [ "$1" != -i ] || { options=-qiE && shift; }
+    all=$(cat)
+    grep "$options" -- "$1" <<<"$all"
+}
+
 # Starts COMMAND in the background as `name`, its output going to $STATE/log/NAME.log (appended).
 process_start() {
     local name=$1
