@@ -44,8 +44,8 @@ struct outbound_session {
     uint8_t order[DNS_MX_MAX]; /* addresses as they will be tried */
     uint32_t tried;
     struct outbound_address *address; /* the one in use */
-    bool greeted, recalled, site_failed, client_ended;
-    bool over; /* the transaction in hand has all its outcomes */
+    bool connected, greeted, recalled, site_failed, client_ended;
+    bool over;         /* the transaction in hand has all its outcomes */
     uint8_t status[3]; /* why the last address failed */
     char text[OUTBOUND_TEXT_MAX];
     struct stream stream;
@@ -449,7 +449,8 @@ static void outbound_timeout(struct stream *stream)
 {
     struct outbound_session *s = CONTAINER_OF(stream, struct outbound_session, stream);
 
-    smtp_client_timeout(s->client);
+    if (s->connected)
+        smtp_client_timeout(s->client);
     stream_close(stream, -ETIMEDOUT);
 }
 
@@ -457,6 +458,7 @@ static void outbound_connected(struct stream *stream, int result)
 {
     struct outbound_session *s = CONTAINER_OF(stream, struct outbound_session, stream);
 
+    s->connected = result == 0;
     if (result == 0)
         outbound_flush(s);
 }
@@ -468,6 +470,9 @@ static void outbound_closed(struct stream *stream, int error)
 
     if (!s->client_ended)
         smtp_client_lost(s->client, error);
+    if (!s->connected)
+        outbound_note_failure(s, (const uint8_t[3]){4, 4, 1},
+                              "cannot connect: ", slice_cstr(strerror(-error)));
     ASSERT(s->attempt == NULL); /* the client's end has finished it */
     smtp_client_destroy(&s->client);
     if (!s->greeted && !s->recalled && !node->draining) {
@@ -499,6 +504,7 @@ static void outbound_try_address(struct outbound_session *s)
         s->address = &s->site->addresses[s->order[s->tried++]];
         s->state = OUTBOUND_CONNECTING;
         s->client_ended = false;
+        s->connected = false;
         r = smtp_client_create(&s->generation->smtp_client, &outbound_client_ops, s, &s->client);
         if (r == 0) {
             if (source->size == 0 || source->any.sa_family != s->address->address.any.sa_family)

@@ -96,6 +96,8 @@ static void fill(const struct queue *queue, uint32_t number, struct queue_view *
         .expires_wall_s = entry->arrival_s + queue->config.expire_ms / SECOND_MS,
         .reason = state_reason(queue, it, destination),
     };
+    if (view->state == QUEUE_STATE_READY && view->next_wall_s > 0)
+        view->state = QUEUE_STATE_WAITING; /* for its site, but it waits */
 }
 
 static bool goes_to(const struct queue *queue, uint32_t entry, struct slice name)
