@@ -21,6 +21,8 @@
     512 /* of a body held in place; a body of dots only is logged early instead */
 #define INBOUND_BUFFERS_MAX                                                                        \
     32 /* a trickling client fills each with a few bytes: compacted beyond this */
+#define INBOUND_LOG_EARLY_BYTES                                                                    \
+    (16 * KIB) /* a chunk of its own is worth it from here on; less is copied */
 #define INBOUND_OUTPUT_MAX (256 * KIB)
 #define INBOUND_RELIEF_MS 20
 
@@ -187,9 +189,11 @@ void inbound_relieve(struct node *node)
             return;
         if (t->submitting)
             continue;
-        if (t->buffer_count > 0 && t->piece_bytes * 2 < t->held_bytes) {
+        if (t->buffer_count > 0 &&
+            (t->piece_bytes * 2 < t->held_bytes ||
+             (t->piece_bytes < INBOUND_LOG_EARLY_BYTES && node_buffers_low(node, 4)))) {
             (void)transaction_compact(t); /* without memory for it the buffers stay held */
-        } else if (t->piece_bytes >= 16 * KIB) {
+        } else if (t->piece_bytes >= INBOUND_LOG_EARLY_BYTES) {
             node->counters.bodies_logged_early++;
             (void)transaction_log_chunk(t);
         }
