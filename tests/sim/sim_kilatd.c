@@ -51,6 +51,9 @@ static void settings_text(const struct sim_site *site, struct buf *out)
                site->domain, site->domain);
     buf_printf(out, "shards = %u\nreceive_buffers = %u\nreceive_buffer_bytes = \"%uK\"\n",
                site->shards, site->receive_buffers, site->receive_buffer_kib);
+    if (!site->patient)
+        buf_append_cstr(out, "retry_first = \"10s\"\nretry_max = \"2m\"\n"
+                             "site_backoff_first = \"5s\"\nsite_backoff_max = \"2m\"\n");
 }
 
 static int kilatd_main(struct sim_process *process, void *context)

@@ -15,6 +15,7 @@ struct sim_site { /* one server and its users */
     struct sim_process *process; /* the newest; may be dead */
     struct kilatd *kilatd;
     bool running; /* it accepts */
+    bool patient; /* retries in hours */
     uint32_t shards, receive_buffers, receive_buffer_kib;
     uint64_t kills, power_cuts, stops;
 };
