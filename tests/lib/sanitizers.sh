@@ -12,7 +12,7 @@ sanitizers_to() {
     rm -rf "$folder"
     mkdir -p "$folder"
     chmod 1777 "$folder" # a server that has given up root reports as well
-    export ASAN_OPTIONS="log_path=$folder/asan:detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1:strict_string_checks=1"
+    export ASAN_OPTIONS="log_path=$folder/asan:detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1"
     export UBSAN_OPTIONS="log_path=$folder/ubsan:print_stacktrace=1"
     export TSAN_OPTIONS="log_path=$folder/tsan:halt_on_error=0:second_deadlock_stack=1"
 }
