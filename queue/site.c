@@ -11,6 +11,7 @@
 #define SITE_WINDOW_FIRST 4
 #define SITE_MESSAGES_PER_SLOT 2 /* that may wait behind one session before another one is opened */
 #define SITE_AGAIN_MS 1000
+#define SITE_ASKS_PER_FAILURE 64 /* destinations; the first answer already renews the site's hosts */
 
 struct slice site_name(const struct site *site)
 {
@@ -420,6 +421,19 @@ void queue_slot_return(struct queue_slot *slot)
         site->released++;
 }
 
+/* What is known of its hosts may be why a site fails, so answers that have run out are asked for again. Otherwise that
+ * happens when a session takes mail, and to a site that fails there is none. */
+static void ask_again(struct site *site)
+{
+    uint32_t left = SITE_ASKS_PER_FAILURE;
+
+    list_for_each_safe (node, &site->ring) {
+        if (left-- == 0)
+            return;
+        destination_refresh(CONTAINER_OF(node, struct destination, node));
+    }
+}
+
 void queue_slot_failed(struct queue_slot *slot, const uint8_t status[3], struct slice text)
 {
     struct site *site = slot->site;
@@ -437,6 +451,7 @@ void queue_slot_failed(struct queue_slot *slot, const uint8_t status[3], struct 
     }
     site->failed = true;
     site->succeeded = false;
+    ask_again(site);
     reason_unref(&queue->reasons, site->fail_reason);
     site->fail_reason = reason_intern(&queue->reasons, status, text);
 }
