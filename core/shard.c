@@ -181,8 +181,13 @@ uint64_t shard_next_ns(const struct shard *shard)
 
 void shard_signal(struct shard *shard, uint32_t signals)
 {
+    /* Who signals may be no shard, so nothing else keeps the ring from going between the two steps:
+     * a shard that is told to stop ends as soon as it sees the word. */
+    pthread_mutex_lock(&shard->group->lock);
     atomic_fetch_or(&shard->signals, signals);
-    ring_wake(shard->ring);
+    if (shard->ring != NULL)
+        ring_wake(shard->ring);
+    pthread_mutex_unlock(&shard->group->lock);
 }
 
 static void take_signals(struct shard *shard)
@@ -266,7 +271,9 @@ void shard_end(struct shard *shard)
     shard->begun = false;
     if (params->stop != NULL)
         params->stop(shard, params->context);
+    pthread_mutex_lock(&shard->group->lock); /* see shard_signal() */
     ring_destroy(&shard->ring);
+    pthread_mutex_unlock(&shard->group->lock);
 }
 
 /* Waits until all shards have begun, or one has failed: its error, otherwise 0. Where there are no
