@@ -33,6 +33,7 @@ static void done(struct ring_op *op)
     struct watch *watch = CONTAINER_OF(op, struct watch, op);
 
     cr_assert_eq(op->in_flight, op->more);
+    cr_assert(op->more || !list_linked(&op->node), "its owner may free it now");
     watch->calls++;
     watch->last = op->result;
     if (op->result > 0)
@@ -348,6 +349,23 @@ Test(ring, thousands_end_at_once)
             cr_assert_eq(watches[i].last, -ECANCELED);
         }
     }
+    /* All are cancelled, and meanwhile half of them are sent something: who completes first, of op and
+     * cancellation, differs. */
+    for (int i = 0; i < COUNT; i++)
+        ring_receive(ring, &watches[i].op, fds[i][0]);
+    (void)ring_poll(ring, 0);
+    for (int i = 0; i < COUNT; i++) {
+        if (i % 2 == 0)
+            shutdown(fds[i][1], SHUT_WR);
+        ring_cancel(ring, &watches[i].op);
+    }
+    poll_until_idle(ring);
+    for (int i = 0; i < COUNT; i++) {
+        cr_assert_eq(watches[i].calls, 3);
+        cr_assert(watches[i].last == -ECANCELED || (i % 2 == 0 && watches[i].last == 0));
+        cr_assert(!list_linked(&watches[i].op.node));
+    }
+    cr_assert(list_empty(&ring->cancels));
     /* And all their peers hang up at once. */
     for (int i = 0; i < COUNT; i++)
         ring_receive(ring, &watches[i].op, fds[i][0]);
@@ -663,18 +681,27 @@ static void *wake(void *context)
     return NULL;
 }
 
+/* Waits as a shard does, but not for ever when the wake is lost. */
+static void poll_for_wake(struct ring *ring)
+{
+    uint64_t deadline_ns = clock_monotonic_ns() + WAIT_NS;
+
+    (void)ring_poll(ring, deadline_ns);
+    cr_assert_lt(clock_monotonic_ns(), deadline_ns, "the wake was lost");
+}
+
 Test(ring, a_wake_is_never_lost)
 {
     struct ring *ring = new_ring();
 
     ring_wake(ring);
     ring_wake(ring);
-    (void)ring_poll(ring, UINT64_MAX); /* the wakes came before */
+    poll_for_wake(ring); /* the wakes came before */
     for (int i = 0; i < 300; i++) {
         pthread_t id;
 
         cr_assert_eq(pthread_create(&id, NULL, wake, ring), 0);
-        (void)ring_poll(ring, UINT64_MAX);
+        poll_for_wake(ring);
         pthread_join(id, NULL);
         (void)ring_poll(ring, 0); /* what the thread's wake may have left */
     }
@@ -685,13 +712,15 @@ Test(ring, waits_until_the_deadline_and_not_longer_for_nothing)
 {
     struct ring *ring = new_ring();
     uint64_t start_ns = clock_monotonic_ns();
+    int polls = 0;
 
     cr_expect_eq(ring_poll(ring, 0), 0);
     cr_expect_eq(ring_poll(ring, start_ns), 0, "a deadline in the past does not wait");
     start_ns = clock_monotonic_ns();
-    while (clock_monotonic_ns() < start_ns + 20 * MS_NS)
+    for (; clock_monotonic_ns() < start_ns + 20 * MS_NS; polls++)
         cr_expect_eq(ring_poll(ring, start_ns + 20 * MS_NS), 0);
     cr_expect_geq(clock_monotonic_ns(), start_ns + 20 * MS_NS);
+    cr_expect_leq(polls, 5, "asleep, not spinning");
     ring_destroy(&ring);
 }
 

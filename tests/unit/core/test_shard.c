@@ -149,11 +149,13 @@ Test(shard, a_message_to_oneself_comes_in_a_later_tick)
     end_here(group);
 }
 
-/* Far more than the channel holds, before the receiver has looked once. */
-enum { FLOOD = 5000 };
+/* Far more than the channel holds, before the receiver has looked once; then more while those still wait. */
+enum { FLOOD = 9000, AT_ONCE = 3000, LATER = 100 };
 
 struct flood {
     struct letter letters[FLOOD];
+    struct shard_message sender; /* goes from shard 0 to itself, once a tick */
+    int sent;
     int received;
 };
 
@@ -168,6 +170,29 @@ static void take_flood(struct shard *on, struct shard_message *message)
         shard_stop(on);
 }
 
+static void send_some(struct shard *from, struct flood *flood, int count)
+{
+    for (; count > 0 && flood->sent < FLOOD; count--) {
+        struct shard_message *message = &flood->letters[flood->sent++].message;
+
+        message->deliver = take_flood;
+        shard_send(from, 1, message);
+    }
+}
+
+/* Shard 0 stops when all of its letters have left it, which its next time tells. */
+static void send_more(struct shard *on, struct shard_message *message)
+{
+    struct flood *flood = CONTAINER_OF(message, struct flood, sender);
+
+    if (flood->sent == FLOOD && shard_next_ns(on) == UINT64_MAX) {
+        shard_stop(on);
+        return;
+    }
+    send_some(on, flood, LATER);
+    shard_send(on, 0, message);
+}
+
 static int start_flood(struct shard *shard, void *context)
 {
     struct flood *flood = context;
@@ -175,41 +200,17 @@ static int start_flood(struct shard *shard, void *context)
     shard->user = flood;
     if (shard->index == 1)
         return 0;
-    for (int i = 0; i < FLOOD; i++) {
-        flood->letters[i].message.deliver = take_flood;
-        shard_send(shard, 1, &flood->letters[i].message);
-    }
+    send_some(shard, flood, AT_ONCE);
+    flood->sender.deliver = send_more;
+    shard_send(shard, 0, &flood->sender);
     return 0;
-}
-
-struct ender {
-    struct shard_message message;
-};
-
-/* Shard 0 stops when all of its letters have left it, which its next time tells. */
-static void end_when_sent(struct shard *on, struct shard_message *message)
-{
-    if (shard_next_ns(on) == UINT64_MAX)
-        shard_stop(on);
-    else
-        shard_send(on, 0, message);
-}
-
-static int start_flood_and_end(struct shard *shard, void *context)
-{
-    static struct ender ender = {.message.deliver = end_when_sent};
-    int r = start_flood(shard, context);
-
-    if (shard->index == 0)
-        shard_send(shard, 0, &ender.message);
-    return r;
 }
 
 Test(shard, a_flood_of_messages_arrives_in_order)
 {
     struct flood *flood = calloc(1, sizeof(*flood));
     const struct shard_params params = {
-        .count = 2, .ring = small_ring, .start = start_flood_and_end, .context = flood};
+        .count = 2, .ring = small_ring, .start = start_flood, .context = flood};
     struct shard_group *group = NULL;
 
     cr_assert_eq(shard_group_start(&params, &group), 0);
