@@ -79,8 +79,8 @@ static struct dns_question *create(struct dns *dns, enum dns_type type, const ch
     question->dns = dns;
     question->type = type;
     question->ttl_s = UINT32_MAX;
-    strcpy(question->name, name);
-    strcpy(question->asked, name);
+    memcpy(question->name, name, wanted.name.size + 1);
+    memcpy(question->asked, name, wanted.name.size + 1);
     list_init(&question->waiters);
     list_node_init(&question->in_line);
     dns_question_init_ask(question);
@@ -149,7 +149,7 @@ bool dns_question_answered(struct dns_question *question)
     question->aliases += read->aliases;
     question->ttl_s = MIN(question->ttl_s, read->ttl_s);
     if (read->verdict == DNS_VERDICT_ALIAS && question->aliases <= DNS_ALIASES_MAX) {
-        strcpy(question->asked, read->alias);
+        memcpy(question->asked, read->alias, sizeof(question->asked));
         return false;
     }
     if (answer.status != DNS_FAILED) {

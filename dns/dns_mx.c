@@ -129,7 +129,7 @@ static void list_hosts(struct mx_lookup *lookup)
         const struct mx_host *host = &lookup->hosts[i];
         struct dns_mx_host *to = &answer->hosts[i];
 
-        strcpy(to->name, host->name);
+        memcpy(to->name, host->name, sizeof(to->name));
         to->preference = host->preference;
         list_addresses(lookup, host, share, to);
         if (host->failed)
@@ -266,7 +266,7 @@ static struct mx_host *add_host(struct mx_lookup *lookup, const char *name, uint
 
     host->lookup = lookup;
     host->preference = preference;
-    strcpy(host->name, name);
+    memcpy(host->name, name, strlen(name) + 1);
     return host;
 }
 

@@ -71,6 +71,29 @@ static void name_text(const ldns_rdf *rdf, char name[DNS_NAME_MAX])
     name[out] = '\0';
 }
 
+static struct slice name_wire(const ldns_rdf *rdf)
+{
+    return slice_of(ldns_rdf_data(rdf), ldns_rdf_size(rdf));
+}
+
+/* ldns_dname_compare() makes and frees copies of both names' labels for each label: 64 aliases of
+ * 127 labels cost it 7 ms. ldns has taken the pointers out, and the lengths of labels are no
+ * letters. */
+static bool same_name(const ldns_rdf *a, const ldns_rdf *b)
+{
+    return slice_equal_nocase(name_wire(a), name_wire(b));
+}
+
+/* Is `name` the zone itself, or below it? */
+static bool is_within(const ldns_rdf *name, const ldns_rdf *zone)
+{
+    struct slice rest = name_wire(name), end = name_wire(zone);
+
+    while (rest.size > end.size && rest.data[0] != 0)
+        rest = slice_skip(rest, rest.data[0] + 1u);
+    return slice_equal_nocase(rest, end);
+}
+
 /* ---- the question -------------------------------------------------------------------------- */
 
 size_t dns_packet_build(uint16_t id, enum dns_type type, const char *name, bool edns,
@@ -304,7 +327,7 @@ static const ldns_rr *find_alias(const ldns_rr_list *list, const ldns_rdf *owner
         const ldns_rr *record = ldns_rr_list_rr(list, i);
 
         if (ldns_rr_get_type(record) == LDNS_RR_TYPE_CNAME &&
-            ldns_dname_compare(ldns_rr_owner(record), owner) == 0)
+            same_name(ldns_rr_owner(record), owner))
             return record;
     }
     return NULL;
@@ -334,7 +357,7 @@ static void collect(const ldns_rr_list *list, const ldns_rdf *owner, enum dns_ty
         const ldns_rr *record = ldns_rr_list_rr(list, i);
 
         if (ldns_rr_get_type(record) != (ldns_rr_type)type ||
-            ldns_dname_compare(ldns_rr_owner(record), owner) != 0)
+            !same_name(ldns_rr_owner(record), owner))
             continue;
         answer->ttl_s = MIN(answer->ttl_s, ttl_of(record));
         read_record(record, answer); /* at most 64: the look-over has counted */
@@ -349,9 +372,7 @@ static bool negative_ttl(const ldns_rr_list *list, const ldns_rdf *owner, uint32
         const ldns_rr *record = ldns_rr_list_rr(list, i);
         const ldns_rdf *zone = ldns_rr_owner(record);
 
-        if (ldns_rr_get_type(record) != LDNS_RR_TYPE_SOA)
-            continue;
-        if (ldns_dname_compare(zone, owner) != 0 && !ldns_dname_is_subdomain(owner, zone))
+        if (ldns_rr_get_type(record) != LDNS_RR_TYPE_SOA || !is_within(owner, zone))
             continue;
         *ret_ttl_s = MIN(ttl_of(record), ldns_rdf2native_int32(ldns_rr_rdf(record, 6)));
         return true;
