@@ -503,6 +503,7 @@ void queue_configure(struct queue *queue, const struct queue_config *config)
     queue->aging =
         index_older_first(&queue->index, INDEX_NONE); /* the age limit may be another one */
     homes_configure(queue);
+    sites_touch_all(queue);
     queue_poke(queue);
 }
 

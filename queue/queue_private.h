@@ -105,10 +105,12 @@ struct destination {
 };
 
 enum slot_state {
-    SLOT_GRANTED, /* to be connected */
-    SLOT_BUSY,    /* the session has the word */
-    SLOT_IDLE,    /* pulled, and there was nothing */
-    SLOT_WAKING,  /* to be told that there is more */
+    SLOT_GRANTED,    /* to be connected */
+    SLOT_CONNECTING, /* ops->connect has it; it will pull */
+    SLOT_BUSY,       /* has pulled a message */
+    SLOT_IDLE,       /* has pulled, and there was none */
+    SLOT_WAKING,     /* to be told that there is more */
+    SLOT_WOKEN,      /* ops->more has it; it will pull */
 };
 
 struct queue_slot {
@@ -145,7 +147,8 @@ struct site {
     uint32_t ready_count;   /* items of those destinations */
     uint32_t destinations;  /* that lead here, with mail or without */
     struct list_node slots, idle;
-    uint32_t slot_count, idle_count, pulling_count; /* pulling: GRANTED or WAKING */
+    uint32_t slot_count, idle_count;
+    uint32_t pulling_count; /* slots that are about to take a message each */
     uint32_t greeted_count;
     uint32_t window; /* sessions this shard would use: grows with success, shrinks with failure */
     uint64_t grow_after_ns;    /* no further sessions before */
@@ -411,6 +414,7 @@ int site_get(struct queue *queue, struct slice name, struct site **ret_site);
 void site_attach(struct site *site);
 void site_detach(struct site *site); /* one destination less; may free it */
 void site_touch(struct site *site);  /* look at it in the task */
+void sites_touch_all(struct queue *queue);
 void sites_run(struct queue *queue);
 void site_retry(struct site *site);
 void sites_recall_all(struct queue *queue);

@@ -9,6 +9,7 @@
  * failed. All talk with the home shard is one request at a time; what changes meanwhile goes with the next one. */
 #define SITES_FIRST 64
 #define SITE_WINDOW_FIRST 4
+#define SITE_WINDOW_MAX 65536u
 #define SITE_MESSAGES_PER_SLOT 2 /* that may wait behind one session before another one is opened */
 #define SITE_AGAIN_MS 1000
 #define SITE_ASKS_PER_FAILURE 64 /* destinations; the first answer already renews the site's hosts */
@@ -53,36 +54,6 @@ static struct site *find(const struct queue *queue, struct slice name)
         hash_table_find(&queue->site_names, hash_bytes(&queue->key, name), name_equal, &name);
 
     return node == NULL ? NULL : CONTAINER_OF(node, struct site, hash_node);
-}
-
-/* What could not begin because the journal was away or too much was in hand is looked at again. */
-static void take_again(struct timer *timer)
-{
-    struct queue *queue = CONTAINER_OF(timer, struct queue, again_timer);
-
-    for (struct hash_node *node = hash_table_next(&queue->site_names, NULL); node != NULL;
-         node = hash_table_next(&queue->site_names, node))
-        site_touch(CONTAINER_OF(node, struct site, hash_node));
-    queue->local_ready = true;
-    queue_poke(queue);
-}
-
-void queue_again(struct queue *queue)
-{
-    if (!timer_armed(&queue->again_timer))
-        shard_timer_arm(queue->shard, &queue->again_timer, SITE_AGAIN_MS);
-}
-
-int sites_init(struct queue *queue)
-{
-    int r = hash_table_init(&queue->site_names, SITES_FIRST);
-
-    list_init(&queue->dirty_sites);
-    list_init(&queue->connects);
-    list_init(&queue->wakings);
-    list_init(&queue->recalls);
-    timer_init(&queue->again_timer, take_again);
-    return r < 0 ? r : hash_table_init(&queue->home_names, SITES_FIRST);
 }
 
 static void site_free(struct site *site)
@@ -161,6 +132,41 @@ void site_touch(struct site *site)
     queue_poke(site->queue);
 }
 
+void sites_touch_all(struct queue *queue)
+{
+    for (struct hash_node *node = hash_table_next(&queue->site_names, NULL); node != NULL;
+         node = hash_table_next(&queue->site_names, node))
+        site_touch(CONTAINER_OF(node, struct site, hash_node));
+}
+
+/* What could not begin because the journal was away or too much was in hand is looked at again. */
+static void take_again(struct timer *timer)
+{
+    struct queue *queue = CONTAINER_OF(timer, struct queue, again_timer);
+
+    sites_touch_all(queue);
+    queue->local_ready = true;
+    queue_poke(queue);
+}
+
+void queue_again(struct queue *queue)
+{
+    if (!timer_armed(&queue->again_timer))
+        shard_timer_arm(queue->shard, &queue->again_timer, SITE_AGAIN_MS);
+}
+
+int sites_init(struct queue *queue)
+{
+    int r = hash_table_init(&queue->site_names, SITES_FIRST);
+
+    list_init(&queue->dirty_sites);
+    list_init(&queue->connects);
+    list_init(&queue->wakings);
+    list_init(&queue->recalls);
+    timer_init(&queue->again_timer, take_again);
+    return r < 0 ? r : hash_table_init(&queue->home_names, SITES_FIRST);
+}
+
 void site_retry(struct site *site)
 {
     if (!site_resting(site))
@@ -192,6 +198,12 @@ static uint32_t oldest_ready_s(const struct site *site)
     return oldest_s;
 }
 
+static uint32_t window_of(const struct site *site)
+{
+    return MIN(site->window, MAX(1u, site->queue->config.site_sessions_max));
+}
+
+/* Those that are at work or about to be, and some for the mail that none of them is about to take. */
 static uint32_t slots_useful(const struct site *site)
 {
     uint32_t busy = site->slot_count - site->idle_count;
@@ -199,7 +211,9 @@ static uint32_t slots_useful(const struct site *site)
 
     if (site->queue->stopping || ready == 0)
         return 0;
-    return MIN(site->window, busy + (ready + SITE_MESSAGES_PER_SLOT - 1) / SITE_MESSAGES_PER_SLOT);
+    ready -= MIN(ready, site->pulling_count);
+    return MIN(window_of(site),
+               busy + (ready + SITE_MESSAGES_PER_SLOT - 1) / SITE_MESSAGES_PER_SLOT);
 }
 
 static uint32_t slots_wanted(const struct site *site)
@@ -288,6 +302,11 @@ static struct queue_slot *slot_create(struct site *site)
     return slot;
 }
 
+static bool slot_pulls(enum slot_state state)
+{
+    return state != SLOT_BUSY && state != SLOT_IDLE;
+}
+
 static void slot_enter(struct queue_slot *slot, enum slot_state next)
 {
     struct site *site = slot->site;
@@ -296,8 +315,10 @@ static void slot_enter(struct queue_slot *slot, enum slot_state next)
         return;
     if (slot->state == SLOT_IDLE)
         site->idle_count--;
-    if (slot->state == SLOT_GRANTED || slot->state == SLOT_WAKING)
+    if (slot_pulls(slot->state) && !slot_pulls(next))
         site->pulling_count--;
+    if (!slot_pulls(slot->state) && slot_pulls(next))
+        site->pulling_count++;
     slot->state = next;
     if (!slot->recalled)
         list_remove(
@@ -308,10 +329,8 @@ static void slot_enter(struct queue_slot *slot, enum slot_state next)
             list_push_front(&site->idle,
                             &slot->turn); /* the last one used is the likeliest to be alive */
     }
-    if (next == SLOT_WAKING) {
-        site->pulling_count++;
+    if (next == SLOT_WAKING)
         list_push_back(&site->queue->wakings, &slot->turn);
-    }
 }
 
 /* Gone, for home to give to another; the caller counts it as released. */
@@ -341,7 +360,7 @@ static void recall_slot(struct queue_slot *slot)
         return;
     }
     if (slot->state == SLOT_WAKING)
-        slot_enter(slot, SLOT_BUSY);
+        slot_enter(slot, SLOT_WOKEN); /* being recalled is all it needs to be told */
     list_remove(&slot->turn);
     slot->recalled = true;
     list_push_back(&queue->recalls, &slot->turn);
@@ -442,7 +461,7 @@ void queue_slot_failed(struct queue_slot *slot, const uint8_t status[3], struct 
 
     slot_free(slot);
     site->released++;
-    site->window = MAX(1u, site->window / 2);
+    site->window = MAX(1u, window_of(site) / 2);
     if (others) {
         /* The site is well, it only has enough of us: no more sessions for a while. */
         site->window = MIN(site->window, site->greeted_count);
@@ -465,7 +484,7 @@ void queue_slot_succeeded(struct queue_slot *slot)
         slot->greeted = true;
         site->greeted_count++;
     }
-    site->window = MIN(site->window + 1, MAX(1u, queue->config.site_sessions_max));
+    site->window = MIN(site->window + 1, SITE_WINDOW_MAX);
     if (site->reason != REASON_NONE || site->failed) {
         reason_unref(&queue->reasons, site->reason);
         site->reason = REASON_NONE;
@@ -548,11 +567,11 @@ void sites_run(struct queue *queue)
     while ((slot = pop_slot(&queue->recalls)) != NULL)
         queue->ops.recall(queue->context, slot);
     while ((slot = pop_slot(&queue->connects)) != NULL) {
-        slot_enter(slot, SLOT_BUSY);
+        slot_enter(slot, SLOT_CONNECTING);
         queue->ops.connect(queue->context, slot);
     }
     while ((slot = pop_slot(&queue->wakings)) != NULL) {
-        slot_enter(slot, SLOT_BUSY);
+        slot_enter(slot, SLOT_WOKEN);
         queue->ops.more(queue->context, slot);
     }
 }
@@ -580,7 +599,7 @@ void queue_sites(struct queue *queue, queue_site_fn *each, void *context)
         struct queue_site_view view = {
             .name = site_name(site),
             .sessions = site->slot_count,
-            .sessions_max = MIN(site->window, queue->config.site_sessions_max),
+            .sessions_max = window_of(site),
             .ready = site->ready_count,
             .reason = reason_text(&queue->reasons, site->reason),
         };

@@ -610,6 +610,7 @@ static bool run_shard(struct shard *shard)
         struct shard_task *task = CONTAINER_OF(node, struct shard_task, node);
 
         task->run(task);
+        ((struct world *)shard->user)->task_runs++;
         any = true;
     }
     return any;

@@ -79,7 +79,7 @@ struct world {
     uint64_t ttl_ms;
     uint32_t resolves, connects, failures, taken, recalls, mores, reports, local_calls;
     uint32_t session_count, session_peak, retired;
-    uint32_t stopped;
+    uint32_t stopped, task_runs;
     int submit_result; /* of the last submission */
     char order[512];   /* the first letter of the sender of each message taken */
     uint32_t attempt_units, attempt_number; /* of the last attempt loaded */
