@@ -26,8 +26,8 @@ void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes
                    crypt_r(mailboxes[i].password, "$1$kilat$", data));
     }
     sim_disk_write_file(site->host, "/etc/kilat/users", buf_slice(&users));
-    (void)sim_disk_make_dirs(site->host, "/var/spool/kilat");
-    (void)sim_disk_make_dirs(site->host, "/var/mail/kilat");
+    (void)sim_disk_make_dirs(site->host, sim_chance(500) ? "/var/spool/kilat" : "/var/spool");
+    (void)sim_disk_make_dirs(site->host, sim_chance(500) ? "/var/mail/kilat" : "/var/mail");
     (void)sim_disk_make_dirs(site->host, "/run/kilat");
     (void)sim_disk_make_dirs(site->host, "/var/log");
     buf_deinit(&users);

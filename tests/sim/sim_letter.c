@@ -37,15 +37,22 @@ uint32_t sim_letter_count(void)
 
 static void line_append(struct buf *out, struct sim_random *random)
 {
-    uint64_t kind = sim_random_below(random, 20), size = sim_random_below(random, 78);
+    uint64_t kind = sim_random_below(random, 20), size = sim_random_below(random, 78), word = 0;
+    char line[96];
+    size_t at = 0;
 
-    if (kind == 0)
-        buf_append_byte(out, '.'); /* a line that must be stuffed */
+    if (kind <= 1)
+        line[at++] = '.'; /* a line that must be stuffed */
     if (kind == 1)
-        buf_append_cstr(out, "..");
-    for (uint64_t i = 0; i < size && kind != 1; i++)
-        buf_append_byte(out, (uint8_t)(' ' + sim_random_below(random, 95)));
-    buf_append_cstr(out, "\r\n");
+        line[at++] = '.';
+    for (uint64_t i = 0; i < size && kind != 1; i++, word >>= 8) {
+        if (i % 8 == 0)
+            word = sim_random_u64(random);
+        line[at++] = (char)(' ' + (word & 0xff) * 95 / 256);
+    }
+    line[at++] = '\r';
+    line[at++] = '\n';
+    buf_append(out, slice_of(line, at));
 }
 
 static uint64_t body_bytes(struct sim_random *random)

@@ -106,8 +106,8 @@ static int fetch(struct sim_peer *peer, int number, struct buf *out)
             return (int)size;
         if (strcmp(line, ".") == 0)
             return 0;
-        buf_append_cstr(out, line[0] == '.' ? line + 1 : line);
-        buf_append_cstr(out, "\r\n");
+        buf_append(out, slice_skip(slice_of(line, (size_t)size), line[0] == '.'));
+        buf_append(out, SLICE("\r\n"));
     }
 }
 

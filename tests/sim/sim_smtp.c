@@ -43,16 +43,16 @@ static int command(struct sim_peer *peer, const char *text)
     return r < 0 ? r : read_reply(peer);
 }
 
-/* Dot stuffing (RFC 5321 4.5.2) and the final dot. */
+/* Dot stuffing (RFC 5321 4.5.2); the text ends with a line end. */
 static void stuff(struct slice text, struct buf *out)
 {
-    bool at_line_start = true;
+    while (text.size > 0) {
+        size_t size = slice_find(text, '\n') + 1;
 
-    for (size_t i = 0; i < text.size; i++) {
-        if (at_line_start && text.data[i] == '.')
+        if (text.data[0] == '.')
             buf_append_byte(out, '.');
-        buf_append_byte(out, text.data[i]);
-        at_line_start = text.data[i] == '\n';
+        buf_append(out, slice_first(text, size));
+        text = slice_skip(text, size);
     }
 }
 
