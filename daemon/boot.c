@@ -144,6 +144,24 @@ int boot_become_user(const struct kilatd *kilatd, struct buf *error)
 
 /* ---- directories ------------------------------------------------------------------------------------ */
 
+/* The name of a directory is as durable as its parent's sync, and whoever made it may have been killed before that. A
+ * parent that we may not read is not one in which we have made a name. */
+static int boot_sync_parent(const char *path)
+{
+    struct slice parent = slice_of(path, slice_find_last(slice_cstr(path), '/'));
+    char text[4096];
+    int fd, r;
+
+    if (!slice_to_cstr(parent.size == 0 ? SLICE("/") : parent, text, sizeof(text)))
+        return -ENAMETOOLONG;
+    r = file_open_dir_path(text, &fd);
+    if (r < 0)
+        return r == -EACCES ? 0 : r;
+    r = file_sync_dir(fd);
+    (void)file_close(fd);
+    return r;
+}
+
 static int boot_directory(const char *path, const struct boot_user *owner, struct buf *error)
 {
     int fd = -1, r;
@@ -153,6 +171,8 @@ static int boot_directory(const char *path, const struct boot_user *owner, struc
         r = file_open_dir_path(path, &fd);
     if (r == 0 && owner != NULL)
         r = file_set_owner(fd, owner->uid, owner->gid);
+    if (r == 0)
+        r = boot_sync_parent(path);
     if (fd >= 0)
         (void)file_close(fd);
     if (r < 0)
