@@ -1,0 +1,61 @@
+/* kilat-bench - loads mail servers, takes what they deliver, and says what each message has cost. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/load_smtp.h"
+#include "bench/program.h"
+#include "bench/sink.h"
+
+struct subcommand {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+};
+
+static const struct subcommand subcommands[] = {
+    {"load", load_main,
+     "load --to ADDRESS:PORT [options]     hand over letters by SMTP, each session as fast as it "
+     "is\n"
+     "                                     answered\n"
+     "    --sessions N               side by side (20)\n"
+     "    --size BYTES               of each letter, header included (4096)\n"
+     "    --messages N, --seconds N  when it ends (10 seconds)\n"
+     "    --messages-per-session N   then the session ends and a new one begins\n"
+     "    --pipelining none|pipelined   each command waits for its answer, or MAIL, RCPT and DATA "
+     "go\n"
+     "                               in one write (pipelined)\n"
+     "    --from, --rcpt ADDRESS     \"%n\" stands for the letter's number, \"%s\" for the "
+     "session's;\n"
+     "                               --recipient is the same as --rcpt\n"
+     "    --ledger FILE              gets a line for each letter answered 250\n"
+     "    --first-id N               number of the first letter (0)\n"},
+    {"sink", sink_main,
+     "sink --listen ADDRESS:PORT [options]   take every message, check and count it\n"
+     "    --messages N               end after so many (at SIGTERM)\n"
+     "    --pipelining none|pipelined   whether PIPELINING is offered (pipelined)\n"
+     "    --ledger FILE              gets a line for each letter: ok, altered or twice\n"},
+};
+
+static void print_help(void)
+{
+    printf("usage: kilat-bench SUBCOMMAND [options]\n\n");
+    for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++)
+        printf("kilat-bench %s\n", subcommands[i].help);
+    printf("kilat-bench --help             this text\n");
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        print_help();
+        return 0;
+    }
+    for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(subcommands); i++)
+        if (strcmp(argv[1], subcommands[i].name) == 0)
+            return subcommands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "kilat-bench: %s; try kilat-bench --help\n",
+            argc > 1 ? "there is no such subcommand" : "what?");
+    return PROGRAM_USAGE;
+}
