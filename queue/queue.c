@@ -513,6 +513,7 @@ void queue_destroy(struct queue **queue)
 
     if (q == NULL)
         return;
+    q->started = false; /* nothing below is to be followed by anything */
     shard_undefer(&q->task);
     shard_timer_disarm(q->shard, &q->timer);
     reports_deinit(q);

@@ -148,7 +148,7 @@ Test(site, one_that_is_down_backs_off_as_a_whole)
     submit_each(world, "bcdefghij", "ok@c.mx");
     cr_expect_eq(world->failures, 1, "one failure for all its mail");
     view = world_view(world, id);
-    cr_expect_eq(view.state, QUEUE_STATE_READY);
+    cr_expect_eq(view.state, QUEUE_STATE_WAITING, "for its site");
     cr_expect_eq(view.attempts, 0, "no message was tried");
     cr_expect(slice_equal(view.reason, SLICE("connection refused")));
     cr_expect_geq(view.next_wall_s, world_now_s(world) + 53);
