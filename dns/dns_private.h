@@ -16,9 +16,10 @@
 
 /* A question's socket:
  *
- *     CLOSED --try--> CONNECTING --> ASKING --> DRAINING --> CLOSED (or the end)
- *        |                                          ^
- *        +--no socket to be had--> PAUSED --time----+
+ *     CLOSED --try--> CONNECTING --> ASKING --> DRAINING --> CLOSED, for another try, or the end
+ *       |  ^
+ *       |  +--time--+
+ *       +--> PAUSED-+   there was no socket to be had
  */
 enum dns_question_state {
     DNS_CLOSED,
@@ -47,10 +48,11 @@ struct dns_question {
     bool published; /* in dns->questions */
     bool begun;     /* counts in dns->asking */
 
-    /* ---- dns_query.c --------------------------------------------------------------------------- */
+    /* ---- dns_query.c ----------------------------------------------------------------------- */
     enum dns_question_state state;
     enum dns_question_next next;
     uint32_t tries;
+    uint32_t pauses;
     uint32_t server;       /* index of the one being asked */
     uint8_t asked_servers; /* one bit each; when all have been asked they are asked again */
     uint32_t wrong;        /* answers dropped in this try */

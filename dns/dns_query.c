@@ -5,9 +5,10 @@
 #include <errno.h>
 
 #define AVOID_NS (30 * SECOND_NS) /* then a question of someone's finds out whether it is back */
-#define PAUSE_MS 100u             /* no descriptor, no memory: they come back when others end */
-#define HUNGRY_MS 10u /* no receive buffer: the datagram waits in the socket meanwhile */
-#define WRONG_MAX 16u /* so many wrong answers are no accident: ask over TCP */
+#define PAUSES_MAX 40u /* four seconds of them, and the mail had better wait in the queue */
+#define PAUSE_MS 100u  /* no descriptor, no memory: they come back when others end */
+#define HUNGRY_MS 10u  /* no receive buffer: the datagram waits in the socket meanwhile */
+#define WRONG_MAX 16u  /* so many wrong answers are no accident: ask over TCP */
 
 static void begin_try(struct dns_question *question);
 
@@ -282,6 +283,11 @@ static void on_timer(struct timer *timer)
 {
     struct dns_question *question = CONTAINER_OF(timer, struct dns_question, timer);
 
+    if (question->state == DNS_PAUSED && ++question->pauses < PAUSES_MAX) {
+        question->state = DNS_CLOSED;
+        begin_try(question);
+        return;
+    }
     if (question->state != DNS_PAUSED) {
         question->dns->counters.timeouts++;
         avoid_server(question);

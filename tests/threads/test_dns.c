@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define SERVERS 2
@@ -436,6 +437,7 @@ struct test {
     size_t step;
     struct dns_query query[MANY];
     uint32_t done_count;
+    struct rlimit files;
     struct timer timer;
     struct timer give_up;
     struct shard_task next;
@@ -446,6 +448,7 @@ static void run_cached(struct test *test);
 static void run_cancelled(struct test *test);
 static void run_stopped(struct test *test);
 static void run_many(struct test *test);
+static void run_few(struct test *test);
 static void run_stale(struct test *test);
 static void run_avoided(struct test *test);
 
@@ -478,6 +481,7 @@ static const struct step steps[] = {
     {.label = "cancelled", .run = run_cancelled},
     {.label = "avoided", .run = run_avoided},
     {.label = "many", .run = run_many},
+    {.label = "few descriptors", .run = run_few},
     {.label = "stale", .run = run_stale},
     {.label = "stopped", .run = run_stopped},
 };
@@ -672,6 +676,34 @@ static void run_many(struct test *test)
     }
 }
 
+/* Descriptors for thirty of them at a time: the others pause until some are free. */
+static void on_few(struct dns_query *query, const struct dns_answer *got)
+{
+    struct test *test = test_of(query);
+
+    EXPECT(got->status == DNS_OK);
+    if (++test->done_count < MANY)
+        return;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &test->files) == 0);
+    end_step(test);
+}
+
+static void run_few(struct test *test)
+{
+    int free_fd = dup(0);
+    struct rlimit few;
+    char name[32];
+
+    EXPECT(free_fd >= 0 && close(free_fd) == 0);
+    EXPECT(getrlimit(RLIMIT_NOFILE, &test->files) == 0);
+    few = (struct rlimit){(rlim_t)free_fd + 30, test->files.rlim_max};
+    EXPECT(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    for (uint32_t i = 0; i < MANY; i++) {
+        (void)snprintf(name, sizeof(name), "few%u.test", i);
+        look_up(test, i, name, on_few);
+    }
+}
+
 /* When nobody answers any more, an old answer is given for a short while. */
 static void on_stale(struct dns_query *query, const struct dns_answer *got)
 {
@@ -782,7 +814,9 @@ static void stop(struct shard *shard, void *context)
 int main(void)
 {
     struct test *test = calloc(1, sizeof(*test));
-    struct shard_params params = {.count = 1, .start = start, .stop = stop, .context = test};
+    /* Eight receive buffers: where many are answered at once, some find none. */
+    struct shard_params params = {
+        .count = 1, .start = start, .stop = stop, .context = test, .ring = {.buffer_count = 8}};
     struct shard_group *group;
     pthread_t thread;
 
