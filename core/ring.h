@@ -105,15 +105,17 @@ const struct ring_features *ring_features(const struct ring *ring);
 /* Submits all, waits until a completion, a wake or `deadline_ns` (0: does not wait), then runs at
  * most a bounded number of completions; returns how many ran. The heart of a tick. */
 size_t ring_poll(struct ring *ring, uint64_t deadline_ns);
-/* Its two halves, for a caller that looks at the clock in between: what runs after a long sleep must
- * not reckon from the time before it. */
+/* Its two halves, for a caller that looks at the clock in between: what runs after a long sleep
+ * must not reckon from the time before it. */
 void ring_wait(struct ring *ring, uint64_t deadline_ns);
 size_t ring_run(struct ring *ring);
 /* Shard: any. Ends the wait of `ring`'s ring_poll(), now or the next one. */
 void ring_wake(struct ring *ring);
 /* Operations in flight that would still complete. */
 size_t ring_in_flight(const struct ring *ring);
-/* System calls made by this ring's thread through the door since its creation. */
+/* System calls of this ring since its creation: entering it, giving jobs to workers, and waking
+ * it (whoever did). Those of the helpers that know no ring (ring_close(), ring_peer_address(),
+ * ...) are not in it. */
 uint64_t ring_syscalls(const struct ring *ring);
 
 /* Asks that `op` end early; it still completes, once, with -ECANCELED or with what came first.

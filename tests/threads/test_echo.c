@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define SHARDS 2
 #define CLIENTS 100
@@ -71,6 +73,7 @@ struct side {
     bool told;
     struct ball *balls;
     struct timer give_up;
+    uint64_t logged;
 };
 
 struct test {
@@ -212,6 +215,8 @@ static void ball_is_back(struct shard *on, struct shard_message *message)
 
     ASSERT(ball->home->shard == on);
     ASSERT(ball->number == ball->home->balls_back);
+    log_event(on->log, LOG_INFO, "ball.back", log_u64("number", ball->number));
+    ball->home->logged++;
     ball->home->balls_back++;
     look_whether_done(ball->home);
 }
@@ -327,11 +332,48 @@ static void stop(struct shard *shard, void *context)
     ring_close(side->listen_fd);
 }
 
+static uint64_t count_lines(int fd)
+{
+    static char text[64 * KIB];
+    uint64_t lines = 0;
+    ssize_t size;
+
+    ASSERT(lseek(fd, 0, SEEK_SET) == 0);
+    while ((size = read(fd, text, sizeof(text))) > 0) {
+        for (ssize_t i = 0; i < size; i++)
+            lines += text[i] == '\n';
+    }
+    return lines;
+}
+
+/* Every event is a line or was counted as dropped; beyond that there are only the lines that
+ * tell of drops. */
+static void check_log(struct test *test, struct log **logs, int fd)
+{
+    uint64_t lines = count_lines(fd);
+    uint64_t events = 0, dropped = 0;
+
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        events += test->sides[i].logged;
+        dropped += log_dropped(logs[i]);
+        log_destroy(&logs[i]);
+    }
+    fprintf(stderr, "log: %llu events, %llu lines, %llu dropped\n", (unsigned long long)events,
+            (unsigned long long)lines, (unsigned long long)dropped);
+    ASSERT(events == SHARDS * MESSAGES);
+    ASSERT(lines + dropped >= events);
+    ASSERT(dropped > 0 || lines == events);
+}
+
 int main(void)
 {
     struct test *test = calloc(1, sizeof(*test));
-    struct shard_params params = {.count = SHARDS, .start = start, .stop = stop, .context = test};
+    struct log *logs[SHARDS];
+    struct shard_params params = {
+        .count = SHARDS, .logs = logs, .start = start, .stop = stop, .context = test};
     struct shard_group *group;
+    struct log_writer *writer;
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
     char text[512];
     int r;
 
@@ -345,11 +387,15 @@ int main(void)
         ASSERT(ring_local_address(test->listen_fds[i], &test->address) == 0);
         test->sides[i].balls = calloc(MESSAGES, sizeof(struct ball));
         ASSERT(test->sides[i].balls != NULL);
+        ASSERT(log_create(256 * KIB, LOG_INFO, LOG_LOGFMT, &logs[i]) == 0);
     }
+    ASSERT(log_writer_start(logs, SHARDS, log_fd, &writer) == 0);
     ASSERT(worker_pool_create(2, 1, &params.ring.workers) == 0);
     ASSERT(shard_group_start(&params, &group) == 0);
     shard_group_join(&group);
     worker_pool_destroy(&params.ring.workers);
+    log_writer_stop(&writer);
+    check_log(test, logs, log_fd);
     for (uint32_t i = 0; i < SHARDS; i++)
         free(test->sides[i].balls);
     free(test);
