@@ -49,17 +49,21 @@ struct dns;
 struct dns_config {
     struct netaddr servers[DNS_SERVERS_MAX]; /* with port; dns_read_resolv_conf() fills them */
     uint32_t server_count;
-    uint32_t timeout_ms; /* of one try: 2000 */
-    uint32_t tries;      /* over all servers: 4 */
-    uint32_t cache_records_max;
-    uint32_t negative_ttl_max_s, ttl_max_s, ttl_min_s;
+    uint32_t timeout_ms; /* of one try; 0: 2000 */
+    uint32_t tries;      /* over all servers, of each name on a chain of CNAMEs; 0: 4 */
+    uint32_t cache_records_max;  /* 0: nothing is kept */
+    uint32_t negative_ttl_max_s; /* 0: three hours */
+    uint32_t ttl_max_s;          /* 0: a day */
+    uint32_t ttl_min_s;          /* of answers with records */
 };
 /* Reads "nameserver" lines; at most three are used, as resolv.conf(5) says.
  * 0 or -errno. Shard: boot. */
 int dns_read_resolv_conf(const char *path, struct dns_config *config);
 
+/* 0, -ENOMEM, or -EINVAL without a server. */
 int dns_create(struct shard *shard, const struct dns_config *config, struct dns **ret_dns);
-/* Cancels what is under way (callbacks run with DNS_TIMEOUT), then `stopped`. */
+/* Cancels what is under way (callbacks run with DNS_TIMEOUT, within this call), then `stopped`, in a
+ * later tick; it may destroy `dns`. What is asked meanwhile ends with DNS_TIMEOUT at once. */
 void dns_stop(struct dns *dns, void (*stopped)(void *context), void *context);
 void dns_destroy(struct dns **dns);
 

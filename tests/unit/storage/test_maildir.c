@@ -9,10 +9,8 @@ static const uint8_t other_uuid[16] = {9};
 
 #define UUID_TEXT "1032547698badcfe0102030405060708"
 
-static struct iovec pieces[] = {
-    {(void *)(uintptr_t) "Subject: a\r\n\r\n", 14},
-    {(void *)(uintptr_t) "body\r\n",           6 }
-};
+static struct iovec pieces[] = {{(void *)(uintptr_t) "Subject: a\r\n\r\n", 14},
+                                {(void *)(uintptr_t) "body\r\n", 6}};
 
 static struct maildir_item item_of(const char *directory, uint64_t id, uint32_t unit)
 {
@@ -262,6 +260,95 @@ Test(maildir, second_try_replaces_what_the_first_left)
     cr_expect_eq(file_info_at(new_fd, "0000000000000003.0." UUID_TEXT, &info), 0);
     cr_expect_eq(info.size_bytes, 20);
     (void)file_close(new_fd);
+    fixture_close(&f);
+}
+
+/* ---- one that is too big for memory -------------------------------------------------------- */
+
+Test(maildir_file, pieces_in_order_make_one_message)
+{
+    struct maildir_item item = item_of("d/u", 9, 1);
+    struct maildir_file file;
+    struct fixture f;
+    char path[512], content[64] = {0};
+    FILE *read;
+
+    fixture_open(&f);
+    cr_assert_eq(maildir_file_begin(f.root_fd, &item, &file), 0);
+    cr_expect_eq(maildir_file_append(f.root_fd, &item, &file, SLICE("one ")), 0);
+    cr_expect_eq(maildir_file_append(f.root_fd, &item, &file, SLICE("")), 0);
+    cr_expect_eq(maildir_file_append(f.root_fd, &item, &file, SLICE("two")), 0);
+    cr_expect_eq(maildir_file_end(f.root_fd, &item, &file), 0);
+    cr_expect_eq(file.fd, -1);
+    cr_expect_eq(names_in(&f, "d/u/new", NULL), 0);
+    item.result = 0;
+    cr_expect_eq(maildir_batch_publish(f.root_fd, &item, 1), 0);
+    path_of(&f, "d/u/new/0000000000000009.1." UUID_TEXT, path);
+    read = fopen(path, "r");
+    cr_assert_not_null(read);
+    cr_expect_eq(fread(content, 1, sizeof(content), read), 7);
+    cr_expect_str_eq(content, "one two");
+    (void)fclose(read);
+    fixture_close(&f);
+}
+
+Test(maildir_file, abort_leaves_nothing_and_repeats)
+{
+    struct maildir_item item = item_of("u", 9, 1);
+    struct maildir_file file;
+    struct fixture f;
+
+    fixture_open(&f);
+    cr_assert_eq(maildir_file_begin(f.root_fd, &item, &file), 0);
+    maildir_file_abort(f.root_fd, &item, &file);
+    cr_expect_eq(names_in(&f, "u/tmp", NULL), 0);
+    maildir_file_abort(f.root_fd, &item, &file);
+    fixture_close(&f);
+}
+
+Test(maildir_file, failed_write_leaves_nothing)
+{
+    static char big[8192];
+    struct maildir_item item = item_of("u", 9, 1);
+    struct rlimit limit = {4096, 4096};
+    struct maildir_file file;
+    struct fixture f;
+
+    fixture_open(&f);
+    cr_assert_eq(maildir_file_begin(f.root_fd, &item, &file), 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    cr_expect_eq(maildir_file_append(f.root_fd, &item, &file, slice_of(big, sizeof(big))), -EFBIG);
+    cr_expect_eq(file.fd, -1);
+    cr_expect_eq(names_in(&f, "u/tmp", NULL), 0);
+    fixture_close(&f);
+}
+
+Test(maildir_file, failed_sync_leaves_nothing)
+{
+    struct maildir_item item = item_of("u", 9, 1);
+    struct maildir_file file;
+    struct fixture f;
+
+    fixture_open(&f);
+    cr_assert_eq(maildir_file_begin(f.root_fd, &item, &file), 0);
+    cr_expect_eq(maildir_file_append(f.root_fd, &item, &file, SLICE("x")), 0);
+    fail_call(SYS_fsync);
+    cr_expect_eq(maildir_file_end(f.root_fd, &item, &file), -EIO);
+    cr_expect_eq(file.fd, -1);
+    cr_expect_eq(names_in(&f, "u/tmp", NULL), 0);
+    fixture_close(&f);
+}
+
+Test(maildir_file, bad_directory_is_refused)
+{
+    struct maildir_item item = item_of("../u", 9, 1);
+    struct maildir_file file;
+    struct fixture f;
+
+    fixture_open(&f);
+    cr_expect_eq(maildir_file_begin(f.root_fd, &item, &file), -EINVAL);
+    cr_expect_eq(file.fd, -1);
     fixture_close(&f);
 }
 
