@@ -1,7 +1,7 @@
 /* tests/sim/sim_dns.c - answers questions from a table: slowly, truncated, twice, not at all, or with forgeries before.
  *
  * A forgery is an answer of the right question with a wrong id, sent before the true one, whose addresses lead to a
- * host of nobody: whoever believes it loses the letter.
+ * thief: whoever believes it loses the letter.
  */
 #include "tests/sim/sim_dns.h"
 
@@ -12,7 +12,6 @@
 
 #define RECORDS_MAX 64
 #define DNS_PORT 53
-#define NOBODY "11.0.9.9"
 
 struct sim_dns_faults sim_dns_faults;
 struct sim_dns_counters sim_dns_counters;
@@ -42,8 +41,8 @@ static bool push_answers(ldns_pkt *answer, ldns_rdf *name, ldns_rr_type type, bo
             continue;
         rr = ldns_rr_clone(records[i]);
         if (forged && type == LDNS_RR_TYPE_A)
-            ldns_rdf_deep_free(
-                ldns_rr_set_rdf(rr, ldns_rdf_new_frm_str(LDNS_RDF_TYPE_A, NOBODY), 0));
+            ldns_rdf_deep_free(ldns_rr_set_rdf(
+                rr, ldns_rdf_new_frm_str(LDNS_RDF_TYPE_A, SIM_DNS_FORGED_ADDRESS), 0));
         ldns_pkt_push_rr(answer, LDNS_SECTION_ANSWER, rr);
     }
     return exists;

@@ -4,6 +4,8 @@
 
 #include "tests/sim/sim_world.h"
 
+#define SIM_DNS_FORGED_ADDRESS "11.0.9.9"
+
 struct sim_dns_faults { /* per mille of the questions */
     uint32_t slow, lost, truncated, servfail, forged;
 };

@@ -80,10 +80,10 @@ void sim_listener_close(struct sim_listener *listener)
     while ((node = list_pop_front(&listener->backlog)) != NULL) {
         struct sim_end *end = CONTAINER_OF(node, struct sim_end, backlog_node);
 
-        if (end->peer->vanished || end->vanished)
+        if (!listener->host->powered)
             sim_end_vanish(end);
         else
-            sim_end_cut(end);
+            sim_end_reset(end);
     }
     free(listener);
 }

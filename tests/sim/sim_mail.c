@@ -114,6 +114,8 @@ static void trouble_main(void *argument)
     uint64_t pause_ns = world.trouble_ns / sim_between(3, 12);
 
     (void)argument;
+    if (sim_chance(200)) /* hardly born */
+        trouble_of_site(sim_chance(500) ? &debian : &kawan);
     while (trouble_lasts()) {
         struct sim_end *end;
 
@@ -259,6 +261,7 @@ static void build(void)
     names = sim_host_create("names", "11.0.0.3");
     world.client = sim_host_create("client", "11.0.0.4");
     (void)sim_host_create("refuser", "11.0.0.5"); /* nobody listens there */
+    sim_smtp_thief(sim_host_create("thief", SIM_DNS_FORGED_ADDRESS));
     sim_dns_serve(names);
     sim_dns_add("debianindonesia.test. 300 IN MX 10 mail.debianindonesia.test.");
     sim_dns_add("mail.debianindonesia.test. 300 IN A 11.0.0.1");
@@ -293,7 +296,7 @@ static void run_mail(char *note, size_t note_bytes)
         (void)sim_fiber_start(NULL, reader_main, &mailboxes[i], SECOND_NS);
     if (!world.faultless) {
         world.busy++;
-        (void)sim_fiber_start(NULL, trouble_main, NULL, 2 * SECOND_NS);
+        (void)sim_fiber_start(NULL, trouble_main, NULL, sim_between(0, 2 * SECOND_NS));
     }
     (void)sim_fiber_start(NULL, settle_main, NULL, 2 * SECOND_NS);
     sim_run(UINT64_MAX);

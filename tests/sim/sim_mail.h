@@ -49,12 +49,16 @@ void sim_site_stop(struct sim_site *site);
 struct sim_mail_counters {
     uint64_t sessions, promised, possible, refused, cut;
     uint64_t fetched, deleted, pop3_sessions, pop3_cut;
+    uint64_t stolen;
 };
 extern struct sim_mail_counters sim_mail_counters;
 
 /* One SMTP session: hands in up to `letters` letters of `sender` to some of `addresses`. */
 void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *sender,
                       const char *const *addresses, size_t address_count, uint32_t letters);
+
+/* A host whose SMTP server says 250 to everything and delivers nothing: where forged answers lead. */
+void sim_smtp_thief(struct sim_host *host);
 
 /* One POP3 session: fetches what is new (or all), deletes some when `deletes`. 0 when it ended with +OK. */
 int sim_pop3_session(struct sim_host *from, struct sim_mailbox *mailbox, bool all, bool deletes);

@@ -111,6 +111,9 @@ static void report(const struct options *options, uint64_t seed, struct outcome 
                  "two runs of this seed left different traces");
     if (outcome->failure[0] == '\0')
         return;
+    for (char *c = outcome->failure; *c != '\0'; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
     (*failed)++;
     printf("seed %" PRIu64 " failed: %s\n  again: kilat-sim --world %s --seed %" PRIu64
            " --verbose\n",

@@ -129,7 +129,8 @@ static void segment_arrives(struct sim_event *event)
     struct segment *segment = CONTAINER_OF(event, struct segment, event);
     struct sim_end *from = segment->from, *to = from->peer;
 
-    if (to->vanished && !to->forgotten) { /* no answer: sent again until the sender gives up */
+    if (to->cut_off ||
+        (to->vanished && !to->forgotten)) { /* no answer: sent again until the sender gives up */
         sim_event_arm(&segment->event, sim.now_ns + GIVE_UP_NS, segment_times_out);
         return;
     }
@@ -240,8 +241,19 @@ void sim_end_cut(struct sim_end *end)
 {
     if (end->peer == NULL)
         return;
+    if (sim_chance(250)) {
+        end->cut_off = end->peer->cut_off = true;
+        return;
+    }
     end_die(end, -ECONNRESET);
     end_die(end->peer, -ECONNRESET);
+}
+
+/* Nobody accepted it before its listener went. */
+void sim_end_reset(struct sim_end *end)
+{
+    end_die(end->peer, -ECONNRESET);
+    end->state = SIM_END_CLOSED;
 }
 
 struct sim_end *sim_end_any(void)

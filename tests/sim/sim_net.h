@@ -18,6 +18,7 @@ struct sim_end {
     struct sim_end *peer; /* stays set when either closes: ends live as long as the world */
     bool vanished;        /* its host lost power: nobody answers here until the power is back */
     bool forgotten;       /* ... and afterwards the answer is RST */
+    bool cut_off;         /* what is sent to it never arrives, and nobody says so */
     /* receiving */
     uint8_t *inbox;
     size_t inbox_first, inbox_size, inbox_capacity;
@@ -48,7 +49,7 @@ ssize_t sim_end_send(struct sim_end *end, const void *data, size_t size);
 size_t sim_end_receive(struct sim_end *end, void *to, size_t size);
 void sim_end_shutdown(struct sim_end *end);
 void sim_end_close(struct sim_end *end);
-/* Cuts the connection for both, as a router that fell over would. */
+/* Cuts the connection for both: with RST, or without a word, as a router that fell over would. */
 void sim_end_cut(struct sim_end *end);
 /* One of the connections open at the moment, or NULL. */
 struct sim_end *sim_end_any(void);

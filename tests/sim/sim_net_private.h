@@ -10,6 +10,7 @@
 uint64_t sim_latency_ns(const struct sim_host *a, const struct sim_host *b);
 void sim_ends_join(struct sim_end *client, struct sim_end *server);
 void sim_end_vanish(struct sim_end *end);
+void sim_end_reset(struct sim_end *end);
 
 /* ---- sim_listen.c ----------------------------------------------------------------------------- */
 

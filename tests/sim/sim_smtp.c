@@ -181,3 +181,37 @@ void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *
     sim_mail_counters.cut += code < 0;
     sim_peer_close(&peer);
 }
+
+/* ---- a thief ---------------------------------------------------------------------------------- */
+
+/* Takes whatever is brought and keeps it. */
+static void thief_main(void *argument)
+{
+    struct sim_peer peer;
+    char line[2048];
+    bool in_data = false;
+    int r;
+
+    sim_peer_adopt(&peer, argument);
+    r = say(&peer, "220 at your service\r\n");
+    while (r == 0 && sim_peer_read_line(&peer, line, sizeof(line)) >= 0) {
+        if (in_data && strcmp(line, ".") != 0)
+            continue;
+        if (in_data)
+            sim_mail_counters.stolen++;
+        in_data = !in_data && strcasecmp(line, "DATA") == 0;
+        r = say(&peer, in_data ? "354 go on\r\n" : "250 thank you\r\n");
+    }
+    sim_peer_close(&peer);
+}
+
+static void thief_accepted(struct sim_end *end, void *context)
+{
+    (void)context;
+    (void)sim_fiber_start(NULL, thief_main, end, sim.now_ns);
+}
+
+void sim_smtp_thief(struct sim_host *host)
+{
+    sim_serve_tcp(host, SIM_SMTP_PORT, thief_accepted, NULL);
+}
