@@ -19,6 +19,9 @@ struct log {
     uint64_t wall_ns;
     struct buf line;
     uint64_t dropped_told;
+    void (*press)(void *context); /* may be NULL */
+    void *press_context;
+    bool pressed; /* since it was last less than half full */
     _Atomic uint64_t dropped;
     _Alignas(CACHE_LINE_BYTES) _Atomic size_t written; /* producer's */
     _Alignas(CACHE_LINE_BYTES) _Atomic size_t taken;   /* consumer's */
@@ -68,6 +71,13 @@ void log_set_time(struct log *log, uint64_t wall_ns)
 
 /* ---- the ring of bytes ----------------------------------------------------------------------- */
 
+static void press_once(struct log *log, bool pressing)
+{
+    if (pressing && !log->pressed && log->press != NULL)
+        log->press(log->press_context);
+    log->pressed = pressing;
+}
+
 static bool ring_put(struct log *log, struct slice line)
 {
     size_t at = atomic_load_explicit(&log->written, memory_order_relaxed);
@@ -80,6 +90,7 @@ static bool ring_put(struct log *log, struct slice line)
     memcpy(log->bytes + (at & log->mask), line.data, first);
     memcpy(log->bytes, line.data + first, line.size - first);
     atomic_store_explicit(&log->written, at + line.size, memory_order_release);
+    press_once(log, at + line.size - taken > (log->mask + 1) / 2);
     return true;
 }
 
@@ -103,6 +114,12 @@ bool log_is_pressing(const struct log *log)
     size_t written = atomic_load_explicit(&log->written, memory_order_acquire);
 
     return written - taken > (log->mask + 1) / 2;
+}
+
+void log_on_pressing(struct log *log, void (*press)(void *context), void *context)
+{
+    log->press = press;
+    log->press_context = context;
 }
 
 uint64_t log_dropped(const struct log *log)

@@ -61,6 +61,9 @@ void log_set_time(struct log *log, uint64_t wall_ns);
 size_t log_take(struct log *log, void *to, size_t size);
 /* More than half full: worth waking the writer. Shard: any. */
 bool log_is_pressing(const struct log *log);
+/* `press` is called inside log_event() whenever the memory has become more than half full; it must
+ * not block. For the writer (core/thread.h). Shard: boot. */
+void log_on_pressing(struct log *log, void (*press)(void *context), void *context);
 uint64_t log_dropped(const struct log *log);
 
 /* `fields` ends with LOG_FIELD_END. NULL as a log is allowed: nothing happens (tests). */

@@ -15,8 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_INTERVAL_MS 100   /* how old a line may be before it is written */
-#define LOG_INTERVAL_MIN_MS 2 /* while lines come faster than that */
+#define LOG_INTERVAL_MS 100 /* how old a line may be before it is written */
 #define LOG_CHUNK_BYTES (64 * KIB)
 
 /* Signals are the main thread's: a thread starts with all of them blocked. */
@@ -263,14 +262,12 @@ struct log_writer {
     int fd;
     _Atomic int next_fd; /* -1: none */
     pthread_t id;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool stopping; /* under the lock */
+    sem_t wake; /* posted by shards, which must not take a lock */
+    _Atomic bool stopping;
     uint8_t *chunk;
 };
 
-/* A log that cannot be written is no reason to stop serving: what the descriptor refuses is lost.
- */
+/* A log that cannot be written is no reason to stop serving: what it refuses is lost. */
 static void write_out(int fd, const uint8_t *bytes, size_t size)
 {
     while (size > 0) {
@@ -295,60 +292,55 @@ static void take_next_fd(struct log_writer *writer)
     writer->fd = next;
 }
 
-/* True when lines come so fast that the next look should be soon. */
-static bool write_all_logs(struct log_writer *writer)
+static void write_all_logs(struct log_writer *writer)
 {
-    bool pressing = false;
-
     take_next_fd(writer);
     for (uint32_t i = 0; i < writer->log_count; i++) {
         size_t size;
 
-        pressing = pressing || log_is_pressing(writer->logs[i]);
         while ((size = log_take(writer->logs[i], writer->chunk, LOG_CHUNK_BYTES)) > 0)
             write_out(writer->fd, writer->chunk, size);
     }
-    return pressing;
 }
 
-/* Waits; false when the writer is to stop. Nobody is woken for a full log, because a shard must not
- * take this lock: a busy log is looked at more often instead. */
-static bool pause_writer(struct log_writer *writer, uint64_t pause_ms)
+static void wake_writer(void *context)
+{
+    struct log_writer *writer = context;
+
+    (void)sem_post(&writer->wake); /* cannot fail: each wake stands for half a log written */
+}
+
+/* Waits, at most as long as a line may wait. */
+static void pause_writer(struct log_writer *writer)
 {
     struct timespec until;
-    bool stopping;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &until); /* exists on every Linux */
-    until.tv_nsec += (long)(pause_ms * MS_NS);
+    until.tv_nsec += (long)(LOG_INTERVAL_MS * MS_NS);
     until.tv_sec += until.tv_nsec / (long)SECOND_NS;
     until.tv_nsec %= (long)SECOND_NS;
-    pthread_mutex_lock(&writer->lock);
-    if (!writer->stopping)
-        (void)pthread_cond_timedwait(&writer->wake, &writer->lock, &until);
-    stopping = writer->stopping;
-    pthread_mutex_unlock(&writer->lock);
-    return !stopping;
+    /* Why it has ended does not matter: a look is due. */
+    (void)sem_clockwait(&writer->wake, CLOCK_MONOTONIC, &until);
 }
 
 static void *log_writer_main(void *context)
 {
     struct log_writer *writer = context;
-    uint64_t pause_ms = LOG_INTERVAL_MS;
+    bool last;
 
     do {
-        if (write_all_logs(writer))
-            pause_ms = LOG_INTERVAL_MIN_MS;
-        else
-            pause_ms = MIN(pause_ms * 2, (uint64_t)LOG_INTERVAL_MS);
-    } while (pause_writer(writer, pause_ms));
-    (void)write_all_logs(writer); /* what came before the stop; how fast is of no interest now */
+        /* Asked before the last look, so that it carries out what came before the stop. */
+        last = atomic_load(&writer->stopping);
+        write_all_logs(writer);
+        if (!last)
+            pause_writer(writer);
+    } while (!last);
     return NULL;
 }
 
 static void free_writer(struct log_writer *writer)
 {
-    (void)pthread_cond_destroy(&writer->wake);
-    (void)pthread_mutex_destroy(&writer->lock);
+    (void)sem_destroy(&writer->wake);
     free(writer->chunk);
     free(writer);
 }
@@ -356,23 +348,20 @@ static void free_writer(struct log_writer *writer)
 int log_writer_start(struct log **logs, uint32_t log_count, int fd, struct log_writer **ret_writer)
 {
     struct log_writer *writer = malloc(sizeof(*writer));
-    pthread_condattr_t attributes;
     int r;
 
     if (writer == NULL)
         return -ENOMEM;
     *writer = (struct log_writer){.logs = logs, .log_count = log_count, .fd = fd, .next_fd = -1};
-    (void)pthread_mutex_init(&writer->lock, NULL); /* none of these can fail with these arguments */
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&writer->wake, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    (void)sem_init(&writer->wake, 0, 0); /* cannot fail with these arguments */
     writer->chunk = malloc(LOG_CHUNK_BYTES);
     r = writer->chunk == NULL ? -ENOMEM : start_thread(&writer->id, "log", log_writer_main, writer);
     if (r < 0) {
         free_writer(writer);
         return r;
     }
+    for (uint32_t i = 0; i < log_count; i++)
+        log_on_pressing(logs[i], wake_writer, writer);
     *ret_writer = writer;
     return 0;
 }
@@ -383,11 +372,11 @@ void log_writer_stop(struct log_writer **writer)
 
     if (w == NULL)
         return;
-    pthread_mutex_lock(&w->lock);
-    w->stopping = true;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->lock);
+    atomic_store(&w->stopping, true);
+    (void)sem_post(&w->wake);
     (void)pthread_join(w->id, NULL);
+    for (uint32_t i = 0; i < w->log_count; i++)
+        log_on_pressing(w->logs[i], NULL, NULL); /* the shards have ended */
     free_writer(w);
     *writer = NULL;
 }

@@ -123,6 +123,30 @@ Test(log, drops_when_full_and_tells_later)
     log_destroy(&log);
 }
 
+static void count_press(void *context)
+{
+    ++*(int *)context;
+}
+
+Test(log, asks_for_its_writer_once_when_it_becomes_half_full)
+{
+    struct log *log = new_log(1024, LOG_LOGFMT);
+    char text[4096];
+    int presses = 0;
+
+    log_on_pressing(log, count_press, &presses);
+    for (int round = 1; round <= 3; round++) {
+        for (int i = 0; i < 8; i++)
+            log_event(log, LOG_NOTICE, "e"); /* 54 bytes */
+        cr_expect_eq(presses, round - 1);
+        for (int i = 0; i < 20; i++)
+            log_event(log, LOG_NOTICE, "e");
+        cr_expect_eq(presses, round);
+        (void)log_take(log, text, sizeof(text));
+    }
+    log_destroy(&log);
+}
+
 /* Lines wrap around the memory's end at every offset. */
 Test(log, wraps_without_a_seam)
 {
