@@ -49,8 +49,8 @@ struct dns;
 struct dns_config {
     struct netaddr servers[DNS_SERVERS_MAX]; /* with port; dns_read_resolv_conf() fills them */
     uint32_t server_count;
-    uint32_t timeout_ms; /* of one try; 0: 2000 */
-    uint32_t tries;      /* over all servers, of each name on a chain of CNAMEs; 0: 4 */
+    uint32_t timeout_ms;         /* of one try; 0: 2000 */
+    uint32_t tries;              /* over all servers, of each name on a chain of CNAMEs; 0: 4 */
     uint32_t cache_records_max;  /* 0: nothing is kept */
     uint32_t negative_ttl_max_s; /* 0: three hours */
     uint32_t ttl_max_s;          /* 0: a day */
