@@ -6,7 +6,7 @@
  * destination.c  a recipient domain: its ready items, where its mail goes
  * site.c         a set of mail hosts as this shard sees it: slots
  * site_home.c    the same as its home shard sees it: who may have how many slots, back-off
- * attempt.c      one try      report.c  failed for good      act.c  what operators do      view.c  what they ask
+ * attempt.c      one try      outcome.c  its end      report.c  failed for good      act.c  what operators do      view.c  what they ask
  * index.c        memory       reason.c  texts                retry.c  the curve            stop.c  the end
  */
 #ifndef KILAT_QUEUE_QUEUE_PRIVATE_H
@@ -437,7 +437,7 @@ uint32_t text_copy(char *to, struct slice text);
 
 /* attempt.c */
 struct queue_attempt *attempt_begin(struct queue *queue, struct queue_slot *slot, uint32_t item);
-void attempts_run(struct queue *queue);
+void attempt_free(struct queue_attempt *attempt);
 void attempts_deinit(struct queue *queue);
 /* Assigns the recipients of an envelope to `items` of its message. Calls `each` for every open one. */
 struct attempt_map {
@@ -450,6 +450,9 @@ typedef int attempt_map_fn(void *context, uint32_t unit, uint32_t item_index, st
 int attempt_map(const struct attempt_map *map, const struct envelope *envelope,
                 attempt_map_fn *each, void *context);
 uint32_t attempt_ordinal(const struct queue *queue, uint32_t entry, uint32_t item);
+
+/* outcome.c */
+void attempts_run(struct queue *queue); /* tells those that have ended */
 
 /* report.c */
 void reports_run(struct queue *queue);

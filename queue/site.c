@@ -12,7 +12,8 @@
 #define SITE_WINDOW_MAX 65536u
 #define SITE_MESSAGES_PER_SLOT 2 /* that may wait behind one session before another one is opened */
 #define SITE_AGAIN_MS 1000
-#define SITE_ASKS_PER_FAILURE 64 /* destinations; the first answer already renews the site's hosts */
+#define SITE_ASKS_PER_FAILURE                                                                      \
+    64 /* destinations; the first answer already renews the site's hosts */
 
 struct slice site_name(const struct site *site)
 {
