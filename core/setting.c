@@ -1,13 +1,27 @@
-#include "core/setting.h"
+#include "core/setting_private.h"
 
 #include <confuse.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/assert.h"
+#include "core/file.h"
 
 #define SETTING_ROWS_MAX 256 /* of one table; a wider one is our own fault */
+#define SETTING_FILE_BYTES_MAX (16 * MIB)
+
+/* A file that was cut must not pass for a shorter one, but libconfuse takes its end for the end of an
+ * open section or comment. So a last setting is put behind the text, and has to be seen. */
+#define SETTING_END "end_of_file"
+#define SETTING_CUT "ends in the midst of a section, list, value or comment"
+
+/* How often each row of a table was set; of a list: with how many items, and whether it is closed. */
+struct setting_seen {
+    uint32_t items[SETTING_ROWS_MAX];
+    bool closed[SETTING_ROWS_MAX];
+};
 
 /* libconfuse hands its callbacks no context of the caller, so the one parse under way on this
  * thread is found here. */
@@ -15,7 +29,10 @@ struct setting_parse {
     const struct setting *table;
     const char *name;
     struct buf *error;
-    uint8_t seen[SETTING_ROWS_MAX];
+    struct setting_seen seen, section_seen;
+    const cfg_t *section; /* that `section_seen` is about */
+    int line_count;
+    bool ended;
 };
 static _Thread_local struct setting_parse *setting_current;
 
@@ -39,37 +56,6 @@ static const struct setting *setting_find(const struct setting *table, const cha
 
 /* ---- values from text ------------------------------------------------------------------------ */
 
-struct setting_suffix {
-    const char *text;
-    uint64_t factor;
-};
-static const struct setting_suffix setting_durations[] = {
-    {"ms", 1        },
-    {"s",  SECOND_MS},
-    {"m",  MINUTE_MS},
-    {"h",  HOUR_MS  },
-    {"d",  DAY_MS   },
-    {NULL, 0        }
-};
-static const struct setting_suffix setting_sizes[] = {
-    {"",   1  },
-    {"K",  KIB},
-    {"M",  MIB},
-    {"G",  GIB},
-    {NULL, 0  }
-};
-static const struct setting_suffix setting_plain[] = {
-    {"",   1},
-    {NULL, 0}
-};
-
-static const struct setting_suffix *setting_suffixes(enum setting_kind kind)
-{
-    return kind == SETTING_DURATION ? setting_durations
-           : kind == SETTING_SIZE   ? setting_sizes
-                                    : setting_plain;
-}
-
 static bool setting_number(const struct setting *row, const char *text, uint64_t *ret_value)
 {
     size_t digits = strspn(text, "0123456789");
@@ -87,17 +73,6 @@ static bool setting_number(const struct setting *row, const char *text, uint64_t
         return true;
     }
     return false;
-}
-
-/* The largest unit that leaves a whole number, so that what is printed can be read back. */
-static void setting_print_number(const struct setting *row, uint64_t value, struct buf *out)
-{
-    const struct setting_suffix *best = setting_suffixes(row->kind);
-
-    for (const struct setting_suffix *s = best; s->text != NULL; s++)
-        if (value != 0 && value % s->factor == 0)
-            best = s;
-    buf_printf(out, "%llu%s", (unsigned long long)(value / best->factor), best->text);
 }
 
 static bool setting_bool(const char *text, bool *ret_value)
@@ -122,40 +97,6 @@ static bool setting_choice(const struct setting *row, const char *text, uint64_t
     return false;
 }
 
-/* What a value of this row has to look like, for error sentences and the manual. */
-static void setting_expectation(const struct setting *row, struct buf *out)
-{
-    switch (row->kind) {
-    case SETTING_BOOL:
-        buf_append_cstr(out, "yes or no");
-        break;
-    case SETTING_NUMBER:
-    case SETTING_DURATION:
-    case SETTING_SIZE:
-        buf_append_cstr(out, row->kind == SETTING_NUMBER     ? "a number between "
-                             : row->kind == SETTING_DURATION ? "a duration between "
-                                                             : "a size between ");
-        setting_print_number(row, row->min, out);
-        buf_append_cstr(out, " and ");
-        setting_print_number(row, row->max, out);
-        break;
-    case SETTING_CHOICE:
-        buf_append_cstr(out, "one of");
-        for (size_t i = 0; row->choices[i] != NULL; i++)
-            buf_printf(out, "%s %s", i == 0 ? "" : ",", row->choices[i]);
-        break;
-    case SETTING_TEXT:
-        buf_append_cstr(out, "a text");
-        break;
-    case SETTING_LIST:
-        buf_append_cstr(out, "a list {\"...\", \"...\"}");
-        break;
-    case SETTING_SECTION:
-        buf_append_cstr(out, "a section");
-        break;
-    }
-}
-
 /* NULL when fine; otherwise `expected` is filled and returned as text. */
 static const char *setting_refusal(const struct setting *row, const char *text,
                                    struct buf *expected)
@@ -164,6 +105,9 @@ static const char *setting_refusal(const struct setting *row, const char *text,
     bool truth, fine = true;
     const char *wanted = NULL;
 
+    for (const char *c = text; *c != 0; c++)
+        if ((uint8_t)*c < 0x20 || *c == 0x7f)
+            return "one line without control characters";
     switch (row->kind) {
     case SETTING_BOOL:
         fine = setting_bool(text, &truth);
@@ -196,45 +140,116 @@ static const char *setting_refusal(const struct setting *row, const char *text,
 
 /* ---- libconfuse ------------------------------------------------------------------------------ */
 
+/* An included file has a name of its own; the text we hand over goes by the name it was given. */
+static const char *setting_file(const cfg_t *cfg)
+{
+    return cfg->filename == NULL || cfg->filename[0] == '[' ? setting_current->name : cfg->filename;
+}
+
 static void KILAT_PRINTF(2, 0) setting_complain(cfg_t *cfg, const char *format, va_list args)
 {
     struct setting_parse *parse = setting_current;
 
     if (parse->error->size != 0)
         return; /* the first complaint is the cause */
-    /* An included file has a name of its own; a text in memory goes by the name it was given. */
-    buf_printf(parse->error, "%s:%d: ",
-               cfg->filename == NULL || cfg->filename[0] == '[' ? parse->name : cfg->filename,
-               cfg->line);
+    if (setting_file(cfg) == parse->name && cfg->line > parse->line_count) {
+        buf_printf(parse->error, "%s: " SETTING_CUT, parse->name);
+        return;
+    }
+    buf_printf(parse->error, "%s:%d: ", setting_file(cfg), cfg->line);
     buf_vprintf(parse->error, format, args);
+}
+
+/* True when the row was set before. A list is told of after each of its items, and once more at its end;
+ * "+=" adds to it. */
+static bool setting_set_again(struct setting_seen *seen, size_t index, bool list, uint32_t items)
+{
+    bool again;
+
+    if (!list)
+        return seen->items[index]++ != 0;
+    again = items < seen->items[index] || (items == seen->items[index] && seen->closed[index]);
+    seen->closed[index] = items == seen->items[index];
+    seen->items[index] = items;
+    return again;
+}
+
+/* A refused value as it is shown in one line. */
+static void setting_shorten(const char *text, char shown[80])
+{
+    (void)snprintf(shown, 80, strlen(text) < 80 ? "%s" : "%.70s...", text);
+    for (char *c = shown; *c != 0; c++)
+        if ((uint8_t)*c < 0x20 || *c == 0x7f)
+            *c = '?';
 }
 
 static int setting_validate(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct setting_parse *parse = setting_current;
     const struct setting *table = parse->table;
+    struct setting_seen *seen = &parse->seen;
     const struct setting *row, *section;
     struct buf expected;
     const char *text, *refusal;
+    char shown[80];
 
     section = setting_find(parse->table, cfg->name);
-    if (section != NULL && section->kind == SETTING_SECTION)
+    if (section != NULL && section->kind == SETTING_SECTION) {
         table = section->rows;
+        seen = &parse->section_seen;
+        if (parse->section != cfg)
+            *seen = (struct setting_seen){0};
+        parse->section = cfg;
+    }
     row = setting_find(table, opt->name);
     ASSERT(row != NULL); /* the options were made from these rows */
-    if (row->kind != SETTING_LIST && table == parse->table && parse->seen[row - table]++ != 0) {
+    if (cfg_opt_size(opt) == 0)
+        return 0;
+    if (setting_set_again(seen, (size_t)(row - table), row->kind == SETTING_LIST,
+                          cfg_opt_size(opt))) {
         cfg_error(cfg, "%s is set twice", row->name);
         return -1;
     }
-    if (cfg_opt_size(opt) == 0)
-        return 0;
     text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
     buf_init(&expected, 4 * KIB);
     refusal = setting_refusal(row, text, &expected);
-    if (refusal != NULL)
-        cfg_error(cfg, "%s: expected %s, got \"%s\"", row->name, refusal, text);
+    if (refusal != NULL) {
+        setting_shorten(text, shown);
+        cfg_error(cfg, "%s: expected %s, got \"%s\"", row->name, refusal, shown);
+    }
     buf_deinit(&expected);
     return refusal == NULL ? 0 : -1;
+}
+
+static int setting_validate_end(cfg_t *cfg, cfg_opt_t *opt)
+{
+    (void)cfg;
+    (void)opt;
+    setting_current->ended = true;
+    return 0;
+}
+
+/* libconfuse's scanner ends the process when it cannot read, so a directory must not get that far. */
+static int setting_include(cfg_t *cfg, cfg_opt_t *opt, int argc, const char **argv)
+{
+    struct file_info info = {0};
+    int fd, r = -EINVAL;
+
+    if (argc == 1) {
+        r = file_open_path(argv[0], FILE_READ, 0, &fd);
+        if (r == 0) {
+            r = file_info(fd, &info);
+            (void)file_close(fd); /* it was only looked at */
+        }
+        if (r == 0 && (info.mode & S_IFMT) != S_IFREG)
+            r = -EISDIR;
+    }
+    if (r < 0) {
+        cfg_error(cfg, "include: expected a file that can be read, got \"%s\": %s",
+                  argc == 1 ? argv[0] : "", strerror(-r));
+        return -1;
+    }
+    return cfg_include(cfg, opt, argc, argv);
 }
 
 /* `opts` has room for all rows, an include function and the end. */
@@ -256,8 +271,10 @@ static void setting_options(const struct setting *table, bool include, cfg_opt_t
             opts[count++] = (cfg_opt_t)CFG_STR(row->name, NULL, CFGF_NODEFAULT);
         }
     }
+    if (section_opts != NULL)
+        opts[count++] = (cfg_opt_t)CFG_STR(SETTING_END, NULL, CFGF_NODEFAULT);
     if (include)
-        opts[count++] = (cfg_opt_t)CFG_FUNC("include", &cfg_include);
+        opts[count++] = (cfg_opt_t)CFG_FUNC("include", &setting_include);
     opts[count] = (cfg_opt_t)CFG_END();
 }
 
@@ -265,6 +282,7 @@ static void setting_watch(cfg_t *cfg, const struct setting *table)
 {
     char name[128];
 
+    cfg_set_validate_func(cfg, SETTING_END, setting_validate_end);
     for (const struct setting *row = table; row->name != NULL; row++) {
         if (row->kind != SETTING_SECTION) {
             cfg_set_validate_func(cfg, row->name, setting_validate);
@@ -409,40 +427,38 @@ static int setting_convert(const struct setting *table, cfg_t *cfg, char *values
         else
             setting_fallback(row, value);
         if (row->required && r == 0 && row->kind == SETTING_TEXT && **(char **)value == 0) {
-            buf_printf(error, "%s:%d: %s is missing", setting_current->name, cfg->line, row->name);
+            if (cfg_title(cfg) == NULL)
+                buf_printf(error, "%s: %s is missing", setting_current->name, row->name);
+            else
+                buf_printf(error, "%s:%d: %s \"%s\": %s is missing", setting_file(cfg), cfg->line,
+                           cfg->name, cfg_title(cfg), row->name);
             r = -EINVAL;
         }
     }
     return r;
 }
 
-static int setting_parse_with(const struct setting *table, const char *path, char *text,
-                              const char *name, void *values, struct buf *error)
+static int setting_parse_text(const struct setting *table, bool include, const char *text,
+                              struct setting_parse *parse, void *values)
 {
     cfg_opt_t opts[SETTING_ROWS_MAX];
     cfg_opt_t section_opts[4][SETTING_ROWS_MAX / 8];
-    struct setting_parse parse = {.table = table, .name = name, .error = error};
     cfg_t *cfg;
-    int parsed, r = 0;
+    int r = 0;
 
     (void)setting_rows(table);
-    setting_options(table, path != NULL, opts, section_opts);
-    setting_current = &parse;
+    setting_options(table, include, opts, section_opts);
+    setting_current = parse;
     cfg = cfg_init(opts, CFGF_NONE);
     ASSERT(cfg != NULL);
     cfg_set_error_function(cfg, setting_complain);
     setting_watch(cfg, table);
-    errno = 0;
-    parsed = path != NULL ? cfg_parse(cfg, path) : cfg_parse_buf(cfg, text);
-    if (parsed == CFG_FILE_ERROR) {
-        r = errno == 0 ? -EIO : -errno;
-        buf_printf(error, "%s: cannot be read: %s", name, strerror(-r));
-    } else if (parsed != CFG_SUCCESS) {
+    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS || !parse->ended) {
         r = -EINVAL;
-        if (error->size == 0)
-            buf_printf(error, "%s: not a settings file", name);
+        if (parse->error->size == 0)
+            buf_printf(parse->error, "%s: " SETTING_CUT, parse->name);
     } else {
-        r = setting_convert(table, cfg, values, error);
+        r = setting_convert(table, cfg, values, parse->error);
         if (r < 0)
             settings_free(table, values);
     }
@@ -451,27 +467,77 @@ static int setting_parse_with(const struct setting *table, const char *path, cha
     return r;
 }
 
-int settings_read(const struct setting *table, const char *path, void *values, struct buf *error)
+static int setting_parse_slice(const struct setting *table, bool include, struct slice text,
+                               const char *name, void *values, struct buf *error)
 {
-    return setting_parse_with(table, path, NULL, path, values, error);
-}
-
-int settings_parse(const struct setting *table, struct slice text, const char *name, void *values,
-                   struct buf *error)
-{
-    char *copy;
+    struct setting_parse *parse;
+    struct slice rest = text;
+    struct buf copy;
     int r;
 
     if (slice_find(text, 0) != SIZE_MAX) {
         buf_printf(error, "%s: holds a NUL byte", name);
         return -EINVAL;
     }
-    copy = setting_alloc(text.size + 1, 1);
-    if (text.size > 0)
-        memcpy(copy, text.data, text.size);
-    r = setting_parse_with(table, NULL, copy, name, values, error);
-    free(copy);
+    parse = setting_alloc(1, sizeof(*parse));
+    *parse = (struct setting_parse){.table = table, .name = name, .error = error};
+    for (parse->line_count = 0; rest.size > 0; parse->line_count++)
+        (void)slice_split(&rest, '\n');
+    buf_init(&copy, 2 * SETTING_FILE_BYTES_MAX);
+    buf_append(&copy, text);
+    buf_append_cstr(&copy, "\n" SETTING_END " = yes\n");
+    buf_append_byte(&copy, 0);
+    r = copy.failed ? -EFBIG
+                    : setting_parse_text(table, include, (const char *)copy.data, parse, values);
+    if (copy.failed)
+        buf_printf(error, "%s: cannot be read: %s", name, strerror(EFBIG));
+    buf_deinit(&copy);
+    free(parse);
     return r;
+}
+
+/* A settings file is read whole before it is parsed; what is no plain file is none. */
+static int setting_load(const char *path, struct buf *text)
+{
+    struct file_info info = {0};
+    uint8_t *room;
+    int fd, r;
+
+    r = file_open_path(path, FILE_READ, 0, &fd);
+    if (r < 0)
+        return r;
+    r = file_info(fd, &info);
+    if (r == 0 && (info.mode & S_IFMT) != S_IFREG)
+        r = (info.mode & S_IFMT) == S_IFDIR ? -EISDIR : -EINVAL;
+    if (r == 0 && info.size_bytes > SETTING_FILE_BYTES_MAX)
+        r = -EFBIG;
+    if (r == 0 && info.size_bytes > 0) {
+        room = buf_extend(text, info.size_bytes);
+        r = room == NULL ? -ENOMEM : file_read_all(fd, room, info.size_bytes, 0);
+    }
+    (void)file_close(fd); /* it was only read */
+    return r;
+}
+
+int settings_read(const struct setting *table, const char *path, void *values, struct buf *error)
+{
+    struct buf text;
+    int r;
+
+    buf_init(&text, SETTING_FILE_BYTES_MAX);
+    r = setting_load(path, &text);
+    if (r < 0)
+        buf_printf(error, "%s: cannot be read: %s", path, strerror(-r));
+    else
+        r = setting_parse_slice(table, true, buf_slice(&text), path, values, error);
+    buf_deinit(&text);
+    return r;
+}
+
+int settings_parse(const struct setting *table, struct slice text, const char *name, void *values,
+                   struct buf *error)
+{
+    return setting_parse_slice(table, false, text, name, values, error);
 }
 
 void settings_fallbacks(const struct setting *table, void *values)
@@ -504,214 +570,4 @@ void settings_free(const struct setting *table, void *values)
             *sections = (struct setting_sections){NULL, 0};
         }
     }
-}
-
-/* ---- printing -------------------------------------------------------------------------------- */
-
-static void setting_print_value(const struct setting *row, const void *value, struct buf *out)
-{
-    switch (row->kind) {
-    case SETTING_BOOL:
-        buf_append_cstr(out, *(const bool *)value ? "yes" : "no");
-        break;
-    case SETTING_NUMBER:
-    case SETTING_DURATION:
-    case SETTING_SIZE:
-        setting_print_number(row, *(const uint64_t *)value, out);
-        break;
-    case SETTING_CHOICE:
-        buf_append_cstr(out, row->choices[*(const uint64_t *)value]);
-        break;
-    case SETTING_TEXT:
-        buf_printf(out, "\"%s\"", *(char *const *)value);
-        break;
-    case SETTING_LIST: {
-        const struct setting_list *list = value;
-        buf_append_byte(out, '{');
-        for (size_t i = 0; i < list->count; i++)
-            buf_printf(out, "%s\"%s\"", i == 0 ? "" : ", ", list->items[i]);
-        buf_append_byte(out, '}');
-        break;
-    }
-    case SETTING_SECTION:
-        break;
-    }
-}
-
-static void setting_print_fallback(const struct setting *row, struct buf *out)
-{
-    union {
-        bool truth;
-        uint64_t number;
-        char *text;
-        struct setting_list list;
-    } value;
-    struct setting alone[2] = {*row, {.name = NULL}};
-
-    alone[0].offset = 0;
-    settings_fallbacks(alone, &value);
-    setting_print_value(row, &value, out);
-    settings_free(alone, &value);
-}
-
-/* Comment lines of at most 96 columns. */
-static void setting_print_doc(const char *prefix, const char *doc, struct buf *out)
-{
-    struct slice rest = slice_cstr(doc);
-    size_t column = 0;
-
-    while (rest.size > 0) {
-        struct slice word = slice_split(&rest, ' ');
-        if (column > 0 && column + 1 + word.size > 96) {
-            buf_append_byte(out, '\n');
-            column = 0;
-        }
-        if (column == 0) {
-            buf_append_cstr(out, prefix);
-            column = strlen(prefix);
-        } else {
-            buf_append_byte(out, ' ');
-            column++;
-        }
-        buf_append(out, word);
-        column += word.size;
-    }
-    buf_append_byte(out, '\n');
-}
-
-void settings_print_defaults(const struct setting *table, struct buf *out)
-{
-    for (const struct setting *row = table; row->name != NULL; row++) {
-        setting_print_doc("# ", row->doc, out);
-        if (row->kind == SETTING_SECTION) {
-            buf_printf(out, "#%s \"NAME\" {\n", row->name);
-            for (const struct setting *inner = row->rows; inner->name != NULL; inner++) {
-                setting_print_doc("    # ", inner->doc, out);
-                buf_printf(out, "#    %s = ", inner->name);
-                setting_print_fallback(inner, out);
-                buf_append_byte(out, '\n');
-            }
-            buf_append_cstr(out, "#}\n\n");
-            continue;
-        }
-        buf_printf(out, "#%s = ", row->name);
-        setting_print_fallback(row, out);
-        buf_append_cstr(out, "\n\n");
-    }
-}
-
-static void setting_print_manual_row(const struct setting *row, const char *section,
-                                     struct buf *out)
-{
-    buf_append_cstr(out, ".TP\n");
-    if (row->kind == SETTING_SECTION) {
-        buf_printf(out, ".B %s \"\\fINAME\\fP\" { ... }\n", row->name);
-    } else {
-        buf_printf(out, ".B %s%s%s\n", section == NULL ? "" : section, section == NULL ? "" : ": ",
-                   row->name);
-    }
-    buf_printf(out, "%s\n", row->doc);
-    if (row->kind == SETTING_SECTION)
-        return;
-    buf_append_cstr(out, ".br\nExpects ");
-    setting_expectation(row, out);
-    buf_append_cstr(out, "; default: ");
-    setting_print_fallback(row, out);
-    buf_append_cstr(out, row->reload ? ". Taken over at a reload.\n" : ". Needs a restart.\n");
-}
-
-void settings_print_manual(const struct setting *table, struct buf *out)
-{
-    for (const struct setting *row = table; row->name != NULL; row++) {
-        setting_print_manual_row(row, NULL, out);
-        if (row->kind == SETTING_SECTION)
-            for (const struct setting *inner = row->rows; inner->name != NULL; inner++)
-                setting_print_manual_row(inner, row->name, out);
-    }
-}
-
-static bool setting_same(const struct setting *row, const void *a, const void *b)
-{
-    struct buf left, right;
-    bool same = true;
-
-    if (row->kind == SETTING_SECTION) {
-        const struct setting_sections *x = a, *y = b;
-        if (x->count != y->count)
-            return false;
-        for (size_t i = 0; i < x->count && same; i++) {
-            const char *p = (const char *)x->items + i * row->section_size;
-            const char *q = (const char *)y->items + i * row->section_size;
-            same = strcmp(*(char *const *)p, *(char *const *)q) == 0;
-            for (const struct setting *inner = row->rows; inner->name != NULL && same; inner++)
-                same = setting_same(inner, p + inner->offset, q + inner->offset);
-        }
-        return same;
-    }
-    buf_init(&left, MIB);
-    buf_init(&right, MIB);
-    setting_print_value(row, a, &left);
-    setting_print_value(row, b, &right);
-    same = slice_equal(buf_slice(&left), buf_slice(&right));
-    buf_deinit(&left);
-    buf_deinit(&right);
-    return same;
-}
-
-static bool setting_is_fallback(const struct setting *row, const void *value)
-{
-    struct buf now, fallback;
-    bool same;
-
-    if (row->kind == SETTING_SECTION)
-        return ((const struct setting_sections *)value)->count == 0;
-    buf_init(&now, MIB);
-    buf_init(&fallback, MIB);
-    setting_print_value(row, value, &now);
-    setting_print_fallback(row, &fallback);
-    same = slice_equal(buf_slice(&now), buf_slice(&fallback));
-    buf_deinit(&now);
-    buf_deinit(&fallback);
-    return same;
-}
-
-static void setting_print_sections(const struct setting *row,
-                                   const struct setting_sections *sections, struct buf *out)
-{
-    for (size_t i = 0; i < sections->count; i++) {
-        const char *item = (const char *)sections->items + i * row->section_size;
-        buf_printf(out, "%s \"%s\" {", row->name, *(char *const *)item);
-        for (const struct setting *inner = row->rows; inner->name != NULL; inner++) {
-            buf_printf(out, " %s = ", inner->name);
-            setting_print_value(inner, item + inner->offset, out);
-        }
-        buf_append_cstr(out, " }\n");
-    }
-}
-
-void settings_print_values(const struct setting *table, const void *values, bool changed_only,
-                           struct buf *out)
-{
-    for (const struct setting *row = table; row->name != NULL; row++) {
-        const void *value = (const char *)values + row->offset;
-        if (changed_only && setting_is_fallback(row, value))
-            continue;
-        if (row->kind == SETTING_SECTION) {
-            setting_print_sections(row, value, out);
-            continue;
-        }
-        buf_printf(out, "%s = ", row->name);
-        setting_print_value(row, value, out);
-        buf_append_byte(out, '\n');
-    }
-}
-
-const struct setting *settings_reload_conflict(const struct setting *table, const void *old_values,
-                                               const void *new_values)
-{
-    for (const struct setting *row = table; row->name != NULL; row++)
-        if (!row->reload && !setting_same(row, (const char *)old_values + row->offset,
-                                          (const char *)new_values + row->offset))
-            return row;
-    return NULL;
 }

@@ -6,6 +6,7 @@
 #include "core/assert.h"
 
 #define CONTROL_NAME_WIDTH 26
+#define OUT_CALENDAR_MAX_S 253402300799ull /* the year 9999 ends */
 
 static void out_json_string(struct buf *buf, struct slice text)
 {
@@ -128,7 +129,10 @@ void control_out_time(struct control_out *out, const char *name, uint64_t wall_s
         buf_append_cstr(out->buf, "now");
     } else {
         control_out_span(span, sizeof(span), wall_s > now_s ? wall_s - now_s : now_s - wall_s);
-        (void)strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&when, &parts));
+        /* Beyond what a calendar can say, the number has to do. */
+        if (wall_s > OUT_CALENDAR_MAX_S || gmtime_r(&when, &parts) == NULL ||
+            strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+            (void)snprintf(date, sizeof(date), "%llu", (unsigned long long)wall_s);
         buf_printf(out->buf, wall_s > now_s ? "%s (in %s)" : "%s (%s ago)", date, span);
     }
     out_line_end(out);

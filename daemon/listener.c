@@ -21,7 +21,9 @@ struct peer {
 static void peer_key(const struct netaddr *address, uint8_t bytes[16])
 {
     memset(bytes, 0, 16);
-    if (address->any.sa_family == AF_INET6)
+    if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->in6.sin6_addr))
+        memcpy(bytes + 12, address->in6.sin6_addr.s6_addr + 12, 4);
+    else if (address->any.sa_family == AF_INET6)
         memcpy(bytes, &address->in6.sin6_addr, 8);
     else if (address->any.sa_family == AF_INET)
         memcpy(bytes + 12, &address->in.sin_addr, 4);

@@ -2,11 +2,20 @@
 
 #include <stdio.h>
 
+/* A quoted local part is the same name when its quotes are not needed (RFC 5321 4.1.2); the accounts' names never need
+ * them, and a backslash inside cannot match any. */
+static struct slice policy_local_part(const struct smtp_address *address)
+{
+    struct slice local = address->local;
+
+    return address->quoted && local.size >= 2 ? slice_of(local.data + 1, local.size - 2) : local;
+}
+
 /* The postmaster of a domain always has a mailbox (RFC 5321 4.5.1), also where no account is named so: it is that of
  * the domain, or of the first local one for <postmaster> alone. */
 static bool policy_is_postmaster(const struct smtp_address *address)
 {
-    return slice_equal_nocase(address->local, SLICE("postmaster"));
+    return slice_equal_nocase(policy_local_part(address), SLICE("postmaster"));
 }
 
 static struct slice policy_postmaster_domain(const struct generation *generation,
@@ -25,13 +34,9 @@ static const struct users_account *policy_account(const struct node *node,
 {
     char name[SMTP_ADDRESS_MAX + 2];
     struct slice domain = policy_postmaster_domain(generation, address->domain);
-    struct slice local = address->local;
+    struct slice local = policy_local_part(address);
     int size;
 
-    /* A quoted local part is the same name when its quotes are not needed (RFC 5321 4.1.2); the accounts' names never need
-     * them, and a backslash inside cannot match any. */
-    if (address->quoted && local.size >= 2)
-        local = slice_of(local.data + 1, local.size - 2);
     size = snprintf(name, sizeof(name), "%.*s@%.*s", SLICE_ARG(local), SLICE_ARG(domain));
     if (size < 0 || (size_t)size >= sizeof(name))
         return NULL;
@@ -63,7 +68,7 @@ enum policy_mailbox policy_mailbox(struct node *node, struct slice text, char *d
     struct smtp_address address;
     int size;
 
-    if (slice_find(text, '@') == SIZE_MAX)
+    if (slice_equal_nocase(text, SLICE("postmaster")))
         address = (struct smtp_address){.whole = text, .local = text};
     else if (!smtp_address_parse(text, &address))
         return POLICY_NO_MAILBOX; /* never accepted, so never queued */

@@ -298,25 +298,50 @@ static bool listens_twice(const struct setting_list *a, const struct setting_lis
     return false;
 }
 
+static bool route_is_wrong(const struct settings *settings, size_t index, struct buf *error)
+{
+    const char *domain = settings->routes.items[index].title;
+
+    if (strcmp(domain, "*") != 0 && check_domain(domain) != NULL) {
+        buf_printf(error, "route \"%s\": expected a domain name or \"*\"", domain);
+        return true;
+    }
+    for (size_t i = 0; i < index; i++)
+        if (slice_equal_nocase(slice_cstr(domain), slice_cstr(settings->routes.items[i].title))) {
+            buf_printf(error, "route \"%s\": there is another route for that domain", domain);
+            return true;
+        }
+    for (size_t i = 0; i < settings->local_domains.count; i++)
+        if (slice_equal_nocase(slice_cstr(domain), slice_cstr(settings->local_domains.items[i]))) {
+            buf_printf(error, "route \"%s\": that domain is in local_domains as well", domain);
+            return true;
+        }
+    return false;
+}
+
+/* Octal digits read as a decimal number: an 8 would run over into its neighbour's bits. */
+static bool mode_is_wrong(uint64_t mode, struct buf *error)
+{
+    for (uint64_t digits = mode; digits > 0; digits /= 10)
+        if (digits % 10 > 7) {
+            buf_printf(error, "control_mode: expected three octal digits, got %llu",
+                       (unsigned long long)mode);
+            return true;
+        }
+    return false;
+}
+
 int settings_check(const struct settings *settings, struct buf *error)
 {
     if (listens_twice(&settings->smtp_listen, &settings->smtp_listen, error) ||
         listens_twice(&settings->pop3_listen, &settings->pop3_listen, error) ||
         listens_twice(&settings->smtp_listen, &settings->pop3_listen, error))
         return -EINVAL;
-    for (size_t i = 0; i < settings->routes.count; i++) {
-        const char *domain = settings->routes.items[i].title;
-        if (strcmp(domain, "*") != 0 && check_domain(domain) != NULL) {
-            buf_printf(error, "route \"%s\": expected a domain name or \"*\"", domain);
+    for (size_t i = 0; i < settings->routes.count; i++)
+        if (route_is_wrong(settings, i, error))
             return -EINVAL;
-        }
-        for (size_t j = 0; j < settings->local_domains.count; j++)
-            if (slice_equal_nocase(slice_cstr(domain),
-                                   slice_cstr(settings->local_domains.items[j]))) {
-                buf_printf(error, "route \"%s\": that domain is in local_domains as well", domain);
-                return -EINVAL;
-            }
-    }
+    if (mode_is_wrong(settings->control_mode, error))
+        return -EINVAL;
     if ((settings->receive_buffers & (settings->receive_buffers - 1)) != 0) {
         buf_printf(error, "receive_buffers: expected a power of two, got %llu",
                    (unsigned long long)settings->receive_buffers);

@@ -243,6 +243,8 @@ bool users_password_matches(const char *hash_or_null, struct slice password)
         return false;
     if (slice_to_cstr(password, text, sizeof(text))) {
         made = crypt_r(text, wanted, data);
+        if (made == NULL || made[0] == '*') /* no usable hash: that costs as much as one */
+            made = crypt_r(text, users_dummy_hash, data);
         matches = made != NULL && made[0] != '*' && users_same_text(made, wanted);
     }
     explicit_bzero(text, sizeof(text));
@@ -347,6 +349,7 @@ static int users_file_change(const char *path, struct slice name, struct slice h
                              struct buf *error)
 {
     struct file_info info = {0};
+    struct users_table *table = NULL;
     struct buf text, changed;
     bool exists = true, found;
     int fd, r;
@@ -363,6 +366,10 @@ static int users_file_change(const char *path, struct slice name, struct slice h
     buf_init(&changed, USERS_FILE_BYTES_MAX + 4 * KIB);
     if (r == 0 && exists)
         r = users_file_load(path, &text, error);
+    if (r ==
+        0) /* one that the server would refuse, or that somebody is just writing, is left alone */
+        r = users_file_parse(buf_slice(&text), path, &table, error);
+    users_table_destroy(&table);
     users_copy_others(buf_slice(&text), name, &changed, &found);
     if (hash.size > 0) {
         for (size_t i = 0; i < name.size; i++)
