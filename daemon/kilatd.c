@@ -203,6 +203,7 @@ static int kilatd_start_shards(struct kilatd *kilatd, struct buf *error)
         .stop = node_stop,
         .signalled = node_signalled,
         .context = kilatd,
+        .one_thread = settings->single_thread,
     };
     int r = 0;
 

@@ -92,21 +92,15 @@ static void local_published(struct ring_op *op)
     local_batch_over(local);
 }
 
-/* Renames what is DONE and unlinks what is not: those with -ECANCELED. */
+/* Renames what is DONE. Where DONE could not be made sure the file stays in tmp/: it may have reached
+ * the disk all the same, and recovery, or the next attempt, decides what becomes of the file. */
 static int local_publish_job(struct ring_op *op)
 {
     struct local *local = CONTAINER_OF(op, struct local, op);
-    int root = local->node->kilatd->mail_root_fd;
 
-    for (uint32_t i = 0; i < local->item_count; i++) {
-        struct maildir_item *file = &local->files[i];
-        if (file->result == 0) {
-            (void)maildir_batch_publish(root, file, 1); /* in file->result */
-        } else if (file->result == -ECANCELED) {
-            (void)maildir_batch_unlink(root, file, 1); /* recovery removes what this cannot */
-            file->result = -ECANCELED;
-        }
-    }
+    for (uint32_t i = 0; i < local->item_count; i++)
+        if (local->files[i].result == 0)
+            (void)maildir_batch_publish(local->node->kilatd->mail_root_fd, &local->files[i], 1);
     return 0;
 }
 
@@ -124,7 +118,7 @@ static void local_noted(void *context, int result)
     struct local_message *message = context;
     struct local *local = message->local;
 
-    if (result < 0) /* nothing was finished: the units are tried again, so their files must go */
+    if (result < 0) /* the units are tried again */
         for (uint32_t i = 0; i < message->item_count; i++)
             if (local->files[message->first_item + i].result == 0)
                 local->files[message->first_item + i].result = -ECANCELED;

@@ -1,6 +1,7 @@
 /* kilatd: the program around one server. */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #define MAIN_CONFIG "/etc/kilat/kilat.conf"
 #define MAIN_PATIENCE_MS (20 * SECOND_MS)
+#define MAIN_EXIT_USAGE 64    /* EX_USAGE */
 #define MAIN_EXIT_SETTINGS 78 /* EX_CONFIG of sysexits(3): systemd need not try again */
 
 static const char usage[] =
@@ -60,55 +62,85 @@ static void notify(const char *state)
     (void)close(fd); /* nobody to tell if it did not arrive */
 }
 
-/* The shards have ended, by a signal or by `kilatctl stop`: the main thread waits for signals only. */
+/* Signals have a thread of their own, because the main one may be the shard (single_thread). */
+struct serving {
+    struct kilatd *kilatd;
+    sigset_t signals;
+    pthread_mutex_t lock; /* of what follows */
+    bool over;            /* the shards are ending: nobody is left to be told */
+};
+
 static void ended(void *context)
 {
-    (void)context;
-    (void)kill(getpid(), SIGUSR2);
+    struct serving *serving = context;
+
+    pthread_mutex_lock(&serving->lock);
+    serving->over = true;
+    pthread_mutex_unlock(&serving->lock);
 }
 
-static void serve(struct kilatd *kilatd, const sigset_t *signals)
+static void *take_signals(void *context)
 {
+    struct serving *serving = context;
     bool stopping = false;
     int number;
 
-    notify("READY=1");
     for (;;) {
-        if (sigwait(signals, &number) != 0)
+        if (sigwait(&serving->signals, &number) != 0)
             continue;
-        if (number == SIGUSR2) /* the shards have ended */
-            return;
-        if (number == SIGHUP) {
-            kilatd_reload(kilatd);
-        } else {
+        if (number == SIGUSR2) /* main() wants us to end */
+            return NULL;
+        pthread_mutex_lock(&serving->lock);
+        if (!serving->over && number == SIGHUP) {
+            kilatd_reload(serving->kilatd);
+        } else if (!serving->over) {
             notify("STOPPING=1");
-            kilatd_stop(kilatd, stopping ? 0 : MAIN_PATIENCE_MS);
+            kilatd_stop(serving->kilatd, stopping ? 0 : MAIN_PATIENCE_MS);
             stopping = true;
         }
+        pthread_mutex_unlock(&serving->lock);
     }
 }
 
-int main(int argc, char **argv)
+/* Until the shards have ended, by a signal or by `kilatctl stop`. 0 or -errno. */
+static int serve(struct serving *serving)
+{
+    pthread_t thread;
+    int r = -pthread_create(&thread, NULL, take_signals, serving);
+
+    if (r < 0) {
+        fprintf(stderr, "kilatd: no thread for signals: %s\n", strerror(-r));
+        kilatd_stop(serving->kilatd, 0);
+    } else {
+        notify("READY=1");
+    }
+    kilatd_join(serving->kilatd);
+    if (r == 0) {
+        (void)pthread_kill(thread, SIGUSR2); /* neither can fail for a thread that runs */
+        (void)pthread_join(thread, NULL);
+    }
+    return r;
+}
+
+#define MAIN_GO_ON -1
+
+/* MAIN_GO_ON, or the exit status of an answer that is given already. */
+static int read_options(int argc, char **argv, const char **config, bool *check)
 {
     static const struct option options[] = {{"config", required_argument, NULL, 'c'},
                                             {"check", no_argument, NULL, 'C'},
                                             {"version", no_argument, NULL, 'V'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
-    const char *config = MAIN_CONFIG;
-    struct kilatd *kilatd = NULL;
-    bool check = false;
-    struct buf error;
-    sigset_t signals;
-    int option, r;
+    int option;
 
     while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (option) {
         case 'c':
-            config = optarg;
+            *config = optarg;
             break;
         case 'C':
-            check = true;
+            *check = true;
             break;
         case 'V':
             puts("kilatd " KILAT_VERSION);
@@ -118,38 +150,53 @@ int main(int argc, char **argv)
             return 0;
         default:
             fputs("Try kilatd --help.\n", stderr);
-            return 64; /* EX_USAGE */
+            return MAIN_EXIT_USAGE;
         }
     }
     if (optind < argc) {
         fprintf(stderr, "kilatd: unexpected argument \"%s\"; try kilatd --help\n", argv[optind]);
-        return 64;
+        return MAIN_EXIT_USAGE;
     }
-    /* Every thread inherits the mask, so signals reach this one alone. */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigaddset(&signals, SIGUSR2);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    raise_descriptor_limit();
+    return MAIN_GO_ON;
+}
 
+/* Every thread inherits the mask, so signals reach only the one that waits for them. */
+static void block_signals(sigset_t *signals)
+{
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    sigaddset(signals, SIGUSR2);
+    sigprocmask(SIG_BLOCK, signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+    struct serving serving = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    const char *config = MAIN_CONFIG;
+    bool check = false;
+    struct buf error;
+    int r = read_options(argc, argv, &config, &check);
+
+    if (r != MAIN_GO_ON)
+        return r;
+    block_signals(&serving.signals);
+    raise_descriptor_limit();
     buf_init(&error, 16 * KIB);
-    r = kilatd_create(config, &kilatd, &error);
+    r = kilatd_create(config, &serving.kilatd, &error);
     if (r == 0)
-        kilatd_on_end(kilatd, ended, NULL);
+        kilatd_on_end(serving.kilatd, ended, &serving);
     if (r == 0)
-        r = check ? kilatd_check(kilatd, &error) : kilatd_start(kilatd, &error);
+        r = check ? kilatd_check(serving.kilatd, &error) : kilatd_start(serving.kilatd, &error);
     if (r < 0)
         fprintf(stderr, "kilatd: %.*s\n", SLICE_ARG(buf_slice(&error)));
     else if (check)
         printf("kilatd: %s is fine\n", config);
     else
-        serve(kilatd, &signals);
-    if (r == 0 && !check)
-        kilatd_join(kilatd);
-    kilatd_destroy(&kilatd);
+        r = serve(&serving);
+    kilatd_destroy(&serving.kilatd);
     buf_deinit(&error);
     return r == 0 ? 0 : r == -EINVAL || r == -ENOENT ? MAIN_EXIT_SETTINGS : 1;
 }
