@@ -24,8 +24,8 @@ static const uint16_t item_next[ITEM_STATES] = {
     [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_READY] = MAY(TRYING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_WAITING] = MAY(READY) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
-    [ITEM_TRYING] =
-        MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(DAMAGED) | MAY(DONE),
+    [ITEM_TRYING] = MAY(READY) | MAY(WAITING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) |
+                    MAY(DAMAGED) | MAY(DONE),
     [ITEM_FAILING] = MAY(TRYING) | MAY(HELD) | MAY(DONE) | MAY(EXPIRING),
     [ITEM_EXPIRING] = MAY(TRYING) | MAY(HELD) | MAY(DONE) | MAY(FAILING),
     [ITEM_HELD] = MAY(READY) | MAY(WAITING) | MAY(FAILING) | MAY(EXPIRING) | MAY(DONE),
@@ -467,6 +467,7 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
     buf_init(&queue->scratch, ENVELOPE_BYTES_MAX);
     wheel_init(&queue->wheel, 0);
     timer_init(&queue->timer, schedule_fired);
+    timer_init(&queue->report_timer, report_pause_over);
     shard_task_init(&queue->task, run);
     list_init(&queue->attempts);
     list_init(&queue->ended);
@@ -516,6 +517,7 @@ void queue_destroy(struct queue **queue)
     q->started = false; /* nothing below is to be followed by anything */
     shard_undefer(&q->task);
     shard_timer_disarm(q->shard, &q->timer);
+    shard_timer_disarm(q->shard, &q->report_timer);
     reports_deinit(q);
     attempts_deinit(q);
     destinations_deinit(q);

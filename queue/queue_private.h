@@ -264,6 +264,7 @@ struct queue_report {
     uint64_t id;
     bool opening, answered; /* inside spool_reader_open(); it has answered */
     bool opened, called;    /* its units are known; ops->report has it */
+    bool from_attempt;      /* rather than about one item that failed as a whole */
     int open_result;
     uint8_t outcome; /* enum spool_note_outcome */
     uint32_t item_count, capacity;
@@ -335,6 +336,7 @@ struct queue {
     uint32_t attempt_count, free_attempt_count;
     struct list_node reports;
     uint32_t report_count;
+    struct timer report_timer; /* armed: none could be made, so none is begun */
 
     struct buf scratch; /* an envelope being written */
     uint64_t no_space_until_ns;
@@ -456,6 +458,7 @@ void attempts_run(struct queue *queue); /* tells those that have ended */
 
 /* report.c */
 void reports_run(struct queue *queue);
+void report_pause_over(struct timer *timer);
 void reports_deinit(struct queue *queue);
 /* For the NEVER units of `attempt`; takes its reader. False: no room or memory, nothing happened. */
 bool report_from_attempt(struct queue_attempt *attempt);

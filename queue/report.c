@@ -6,8 +6,10 @@
 
 /* What failed for good or has expired is told to its sender before it is forgotten: the units stay open, and their
  * items TRYING, until the report is durable (QUEUE I8). Then DONE is noted. A crash in between finds the report, which
- * names the units it is about (restart.c), so there is never a second one. When no report could be made the units go
- * back into the schedule, where they fail again. A report, and mail from <>, is never reported upon (RFC 5321 6.1). */
+ * names the units it is about (restart.c), so there is never a second one. When no report could be made the units
+ * fail again later. A report, and mail from <>, is never reported upon (RFC 5321 6.1). */
+
+#define REPORT_PAUSE_MS (10 * SECOND_MS)
 
 static const uint8_t status_expired[3] = {5, 4, 7}; /* RFC 3463 3.5: delivery time expired */
 
@@ -125,6 +127,7 @@ bool report_from_attempt(struct queue_attempt *attempt)
                 unit->reason);
     }
     report->opened = true;
+    report->from_attempt = true;
     attempt->report = report;
     queue_poke(queue);
     return true;
@@ -150,11 +153,29 @@ static void settle(struct queue_report *report, uint32_t next_wall_s)
     report_free(report);
 }
 
+/* No report could be made: most likely there is no room, so others would fare no better just now. What a session was
+ * told is asked again at its time; an item that failed as a whole fails again after the pause. */
 static void settle_later(struct queue_report *report)
 {
-    uint32_t delay_ms = report->queue->config.retry_first_ms;
+    struct queue *queue = report->queue;
+    uint32_t entry = report->entry, item = report->items[0];
+    enum item_state again = report->info.expired ? ITEM_EXPIRING : ITEM_FAILING;
+    uint8_t flags = index_entry(&queue->index, entry)->flags;
 
-    settle(report, (uint32_t)(queue_wall_s(report->queue) + 1 + delay_ms / SECOND_MS));
+    if (!timer_armed(&queue->report_timer))
+        shard_timer_arm(queue->shard, &queue->report_timer, REPORT_PAUSE_MS);
+    if (report->from_attempt || flags & (ENTRY_HOLD | ENTRY_WANTS)) {
+        settle(report,
+               (uint32_t)(queue_wall_s(queue) + 1 + queue->config.retry_first_ms / SECOND_MS));
+        return;
+    }
+    report_free(report);
+    item_enter(queue, item, again);
+}
+
+void report_pause_over(struct timer *timer)
+{
+    queue_poke(CONTAINER_OF(timer, struct queue, report_timer));
 }
 
 /* Done(bounced) or done(expired): a report is durable, or none is due. */
@@ -307,7 +328,8 @@ void reports_run(struct queue *queue)
     struct queue_report *report;
 
     for (uint32_t i = 0; i < QUEUE_BATCH && queue->failing.count > 0; i++) {
-        if (queue->stopping || queue->report_count >= QUEUE_REPORTS_MAX)
+        if (queue->stopping || queue->report_count >= QUEUE_REPORTS_MAX ||
+            timer_armed(&queue->report_timer))
             break;
         if (!spool_journal_ok(queue->spool) || !begin(queue, queue->failing.first)) {
             queue_again(queue);

@@ -128,3 +128,40 @@ Test(report, a_damaged_message_cannot_be_reported_on)
     cr_expect_eq(world_counters(world).messages, 0);
     world_destroy(world);
 }
+
+/* Goal: without room for reports nothing spins, whatever is to be reported. */
+Test(report, no_room_for_reports_makes_them_rare)
+{
+    struct world *world = world_started();
+
+    world->config.expire_ms = HOUR_MS;
+    queue_configure(world->queues[0], &world->config);
+    world->report_error = -ENOSPC;
+    for (int i = 0; i < 50; i++) {
+        world_submit(world, 0, "a@x.mx", "later@b.mx"); /* will expire */
+        world_submit(world, 0, "a@x.mx", "ok@b.never");
+    }
+    world_advance(world, 2 * HOUR_MS);
+    cr_expect_leq(world->reports, 50 + QUEUE_REPORTS_MAX * 2 * 360, "%u", world->reports);
+    cr_expect_eq(world_counters(world).messages, 100);
+    world->report_error = 0;
+    world_advance(world, MINUTE_MS);
+    cr_expect_eq(world_counters(world).bounced, 50);
+    cr_expect_eq(world_counters(world).expired, 50);
+    world_destroy(world);
+}
+
+Test(report, what_the_operator_returned_is_returned_later_not_tried)
+{
+    struct world *world = world_started();
+    uint64_t id = world_submit(world, 0, "a@x.mx", "later@b.mx");
+
+    world->report_error = -ENOSPC;
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_BOUNCE), 0);
+    world_advance(world, HOUR_MS);
+    cr_expect_eq(world->taken, 1);
+    world->report_error = 0;
+    world_advance(world, MINUTE_MS);
+    cr_expect_eq(world_outcome(world, id, 0), 'b');
+    world_destroy(world);
+}
