@@ -10,28 +10,42 @@
 
 #define STOP_PATIENCE_MS 5000
 
+/* The accounts of a site. MD5 crypt: no hash to be proud of, and fast enough for hundreds of worlds. */
+static void users_text(const struct sim_site *site, struct buf *out)
+{
+    struct crypt_data *data = calloc(1, sizeof(*data));
+
+    ASSERT(data != NULL);
+    for (size_t i = 0; i < site->mailbox_count; i++)
+        if (site->mailboxes[i].site == site)
+            buf_printf(out, "%s:{CRYPT}%s::::::\n", site->mailboxes[i].address,
+                       crypt_r(site->mailboxes[i].password, "$1$kilat$", data));
+    free(data);
+}
+
 /* What an administrator would have prepared. */
 void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes, size_t count)
 {
-    struct crypt_data *data = calloc(1, sizeof(*data));
-    struct buf users;
-
-    ASSERT(data != NULL);
-    buf_init(&users, 64 * KIB);
-    for (size_t i = 0; i < count; i++) {
-        if (mailboxes[i].site != site)
-            continue;
-        /* MD5 crypt: no hash to be proud of, and fast enough for hundreds of worlds. */
-        buf_printf(&users, "%s:{CRYPT}%s::::::\n", mailboxes[i].address,
-                   crypt_r(mailboxes[i].password, "$1$kilat$", data));
-    }
-    sim_disk_write_file(site->host, "/etc/kilat/users", buf_slice(&users));
+    site->mailboxes = mailboxes;
+    site->mailbox_count = count;
+    sim_site_write_users(site, UINT64_MAX);
     (void)sim_disk_make_dirs(site->host, sim_chance(500) ? "/var/spool/kilat" : "/var/spool");
     (void)sim_disk_make_dirs(site->host, sim_chance(500) ? "/var/mail/kilat" : "/var/mail");
     (void)sim_disk_make_dirs(site->host, "/run/kilat");
     (void)sim_disk_make_dirs(site->host, "/var/log");
+}
+
+void sim_site_write_users(struct sim_site *site, uint64_t bytes)
+{
+    struct buf users;
+
+    buf_init(&users, 64 * KIB);
+    users_text(site, &users);
+    if (bytes > 0 && bytes < users.size && users.data[bytes - 1] == '\n')
+        bytes--; /* whole lines would be a whole file, with fewer accounts */
+    sim_disk_write_file(site->host, "/etc/kilat/users",
+                        slice_first(buf_slice(&users), MIN(bytes, users.size)));
     buf_deinit(&users);
-    free(data);
 }
 
 static void settings_text(const struct sim_site *site, struct buf *out)
@@ -110,6 +124,19 @@ static void stop_main(void *argument)
     struct sim_site *site = argument;
 
     kilatd_stop(site->kilatd, STOP_PATIENCE_MS);
+}
+
+static void reload_main(void *argument)
+{
+    struct sim_site *site = argument;
+
+    kilatd_reload(site->kilatd);
+}
+
+void sim_site_reload(struct sim_site *site)
+{
+    if (site->process->alive && site->running)
+        (void)sim_fiber_start(site->process, reload_main, site, sim.now_ns);
 }
 
 /* As systemctl would: asks it to end, and kills it when it has not ended after a while. */

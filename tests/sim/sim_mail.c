@@ -10,6 +10,7 @@
  */
 #include "tests/sim/sim_mail.h"
 
+#include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_dns.h"
 #include "tests/sim/sim_worlds.h"
 
@@ -81,7 +82,7 @@ static void reader_main(void *argument)
 
 static void trouble_of_site(struct sim_site *site)
 {
-    switch (sim_between(0, 5)) {
+    switch (sim_between(0, 7)) {
     case 0:
         sim_site_kill(site);
         break;
@@ -101,6 +102,14 @@ static void trouble_of_site(struct sim_site *site)
     case 4:
         site->host->wall_offset_ns += ((int64_t)sim_between(0, 1200) - 600) * (int64_t)SECOND_NS;
         world.clock_moves++;
+        break;
+    case 5: /* an editor that writes in place: nobody may be told that he does not exist (SECURITY) */
+        sim_site_write_users(site, sim_between(0, 100));
+        sim_sleep(sim_between(0, 10 * SECOND_NS));
+        sim_site_write_users(site, UINT64_MAX);
+        break;
+    case 6:
+        sim_site_reload(site);
         break;
     default:
         break;
@@ -209,6 +218,34 @@ static void fetch_all(bool again)
     }
 }
 
+/* A file in tmp/ is a letter that nobody sees. */
+static void check_leftovers(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++) {
+        const char *at = strchr(mailboxes[i].address, '@');
+        const struct sim_inode *tmp;
+        char path[256];
+
+        snprintf(path, sizeof(path), "/var/mail/kilat/%s/%.*s/tmp", at + 1,
+                 (int)(at - mailboxes[i].address), mailboxes[i].address);
+        tmp = sim_disk_find(mailboxes[i].site->host, path);
+        if (tmp != NULL && tmp->names.count > 0)
+            sim_fail("in quiet times %s is left in %s", tmp->names.items[0].text, path);
+    }
+}
+
+/* An orderly end in quiet times, and a start that must not bring anything back. */
+static void restart_all(void)
+{
+    struct sim_site *sites[] = {&debian, &kawan};
+
+    for (size_t i = 0; i < ARRAY_SIZE(sites); i++) {
+        sim_site_stop(sites[i]);
+        sim_site_start(sites[i]);
+    }
+    sim_sleep(30 * SECOND_NS);
+}
+
 static void settle_main(void *argument)
 {
     struct sim_letter *open;
@@ -236,6 +273,9 @@ static void settle_main(void *argument)
     if (open != NULL)
         sim_fail("letter %u to %s was answered with 250 and is nowhere", open->number, address);
     sim_sleep((world.patient ? 3 * 3600 : 600) * SECOND_NS); /* what would come twice comes now */
+    fetch_all(false);
+    check_leftovers();
+    restart_all();
     fetch_all(true);
     sim_end_world();
 }

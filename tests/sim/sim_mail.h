@@ -18,6 +18,8 @@ struct sim_site { /* one server and its users */
     bool patient; /* retries in hours */
     uint32_t shards, receive_buffers, receive_buffer_kib;
     uint64_t kills, power_cuts, stops;
+    const struct sim_mailbox *mailboxes; /* of all sites */
+    size_t mailbox_count;
 };
 
 struct sim_mailbox {
@@ -38,9 +40,13 @@ struct sim_mailbox {
 /* ---- servers (sim_kilatd.c) ------------------------------------------------------------------- */
 
 void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes, size_t count);
+/* The accounts file, whole, or its first `bytes` bytes as an editor that writes in place would leave it for a while. */
+void sim_site_write_users(struct sim_site *site, uint64_t bytes);
 void sim_site_start(struct sim_site *site);
 void sim_site_kill(struct sim_site *site);
 void sim_site_cut_power(struct sim_site *site);
+/* Reads settings and accounts again, while it runs. */
+void sim_site_reload(struct sim_site *site);
 /* Asks for an orderly end and waits for it. */
 void sim_site_stop(struct sim_site *site);
 

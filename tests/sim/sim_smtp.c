@@ -130,6 +130,9 @@ static int envelope(struct sim_peer *peer, struct sim_letter *letter)
         code = say(peer, lines[i]);
     for (uint32_t i = 0; i <= letter->recipient_count && code >= 0; i++) {
         code = pipelined ? read_reply(peer) : command(peer, lines[i]);
+        /* Everybody asked for here exists, or is another server's business. */
+        if (code >= 500 && code != 503)
+            sim_fail("letter %u: %d is the answer to %s", letter->number, code, lines[i]);
         if (i > 0 && code == 250) {
             letter->recipients[i - 1].accepted = true;
             accepted++;
