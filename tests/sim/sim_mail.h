@@ -66,6 +66,10 @@ void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *
 /* A host whose SMTP server says 250 to everything and delivers nothing: where forged answers lead. */
 void sim_smtp_thief(struct sim_host *host);
 
+/* The mail host of ganjil.test (sim_odd.c), and how moody it is. */
+extern uint32_t sim_odd_mood_per_mille;
+void sim_odd_serve(struct sim_host *host);
+
 /* One POP3 session: fetches what is new (or all), deletes some when `deletes`. 0 when it ended with +OK. */
 int sim_pop3_session(struct sim_host *from, struct sim_mailbox *mailbox, bool all, bool deletes);
 
