@@ -11,6 +11,8 @@
 
 #define SETTING_ROWS_MAX 256 /* of one table; a wider one is our own fault */
 #define SETTING_FILE_BYTES_MAX (16 * MIB)
+#define SETTING_SENTENCE_SIZE 512
+#define SETTING_SHOWN_MAX 200 /* of a refused value */
 
 /* A file that was cut must not pass for a shorter one, but libconfuse takes its end for the end of an
  * open section or comment. So a last setting is put behind the text, and has to be seen. */
@@ -149,6 +151,7 @@ static const char *setting_file(const cfg_t *cfg)
 static void KILAT_PRINTF(2, 0) setting_complain(cfg_t *cfg, const char *format, va_list args)
 {
     struct setting_parse *parse = setting_current;
+    char text[SETTING_SENTENCE_SIZE];
 
     if (parse->error->size != 0)
         return; /* the first complaint is the cause */
@@ -156,8 +159,11 @@ static void KILAT_PRINTF(2, 0) setting_complain(cfg_t *cfg, const char *format, 
         buf_printf(parse->error, "%s: " SETTING_CUT, parse->name);
         return;
     }
-    buf_printf(parse->error, "%s:%d: ", setting_file(cfg), cfg->line);
-    buf_vprintf(parse->error, format, args);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    for (char *c = text; *c != 0; c++) /* what is quoted from the file stays on this line */
+        if ((uint8_t)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    buf_printf(parse->error, "%s:%d: %s", setting_file(cfg), cfg->line, text);
 }
 
 /* True when the row was set before. A list is told of after each of its items, and once more at its end;
@@ -174,15 +180,6 @@ static bool setting_set_again(struct setting_seen *seen, size_t index, bool list
     return again;
 }
 
-/* A refused value as it is shown in one line. */
-static void setting_shorten(const char *text, char shown[80])
-{
-    (void)snprintf(shown, 80, strlen(text) < 80 ? "%s" : "%.70s...", text);
-    for (char *c = shown; *c != 0; c++)
-        if ((uint8_t)*c < 0x20 || *c == 0x7f)
-            *c = '?';
-}
-
 static int setting_validate(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct setting_parse *parse = setting_current;
@@ -191,7 +188,6 @@ static int setting_validate(cfg_t *cfg, cfg_opt_t *opt)
     const struct setting *row, *section;
     struct buf expected;
     const char *text, *refusal;
-    char shown[80];
 
     section = setting_find(parse->table, cfg->name);
     if (section != NULL && section->kind == SETTING_SECTION) {
@@ -213,10 +209,11 @@ static int setting_validate(cfg_t *cfg, cfg_opt_t *opt)
     text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
     buf_init(&expected, 4 * KIB);
     refusal = setting_refusal(row, text, &expected);
-    if (refusal != NULL) {
-        setting_shorten(text, shown);
-        cfg_error(cfg, "%s: expected %s, got \"%s\"", row->name, refusal, shown);
-    }
+    if (refusal != NULL)
+        cfg_error(cfg,
+                  strlen(text) < SETTING_SHOWN_MAX ? "%s: expected %s, got \"%s\""
+                                                   : "%s: expected %s, got \"%.70s...\"",
+                  row->name, refusal, text);
     buf_deinit(&expected);
     return refusal == NULL ? 0 : -1;
 }
