@@ -90,6 +90,7 @@ struct users_watch {
     char path[4096];
     struct file_info seen;     /* what the table in use was read from */
     struct users_table *table; /* read by the job */
+    bool had_accounts;         /* the table in use has some */
     struct buf error;
     int last_error;
 };
@@ -100,28 +101,46 @@ static bool users_same_file(const struct file_info *a, const struct file_info *b
            a->modified_ns == b->modified_ns;
 }
 
+static int users_file_stat(struct users_watch *watch, struct file_info *ret_info)
+{
+    int fd, r;
+
+    r = file_open_path(watch->path, FILE_READ, 0, &fd);
+    if (r == 0) {
+        r = file_info(fd, ret_info);
+        (void)file_close(fd); /* it was only read */
+    }
+    if (r < 0)
+        buf_printf(&watch->error, "%s: cannot be read: %s", watch->path, strerror(-r));
+    return r;
+}
+
 /* 1: read anew. 0: as before. */
 static int users_watch_job(struct ring_op *op)
 {
     struct users_watch *watch = CONTAINER_OF(op, struct users_watch, op);
-    struct file_info info;
-    int fd, r;
+    struct file_info before, after;
+    int r;
 
     buf_reset(&watch->error);
-    r = file_open_path(watch->path, FILE_READ, 0, &fd);
-    if (r < 0) {
-        buf_printf(&watch->error, "%s: cannot be read: %s", watch->path, strerror(-r));
+    r = users_file_stat(watch, &before);
+    if (r < 0 || users_same_file(&before, &watch->seen))
         return r;
+    if (before.size_bytes == 0 && watch->had_accounts) {
+        /* An editor that writes in place begins with an empty file, and nobody may be told meanwhile that he does not
+         * exist. */
+        buf_printf(&watch->error, "%s: is empty; a file of no accounts holds a comment", watch->path);
+        return -ENODATA;
     }
-    r = file_info(fd, &info);
-    (void)file_close(fd); /* it was only read */
-    if (r < 0 || users_same_file(&info, &watch->seen))
-        return r;
     r = users_file_read(watch->path, &watch->table, &watch->error);
-    if (r < 0)
-        return r;
-    watch->seen = info;
-    return 1;
+    if (r == 0)
+        r = users_file_stat(watch, &after);
+    if (r == 0 && users_same_file(&before, &after)) {
+        watch->seen = before;
+        return 1;
+    }
+    users_table_destroy(&watch->table); /* somebody is writing: the next look will tell */
+    return r;
 }
 
 static void users_watch_again(struct users_watch *watch)
@@ -165,6 +184,8 @@ static void users_watch_look(struct timer *timer)
         return;
     (void)slice_to_cstr(slice_cstr(watch->node->generation->settings.users_file), watch->path,
                         sizeof(watch->path));
+    watch->had_accounts =
+        watch->node->accounts->table != NULL && watch->node->accounts->table->count > 0;
     ring_op_init(&watch->op, users_watch_done);
     ring_job(watch->node->shard->ring, &watch->op, RING_JOB_FILE, users_watch_job);
 }

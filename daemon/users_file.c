@@ -381,6 +381,8 @@ static int users_file_change(const char *path, struct slice name, struct slice h
         buf_printf(error, "%.*s: no such account in %s", SLICE_ARG(name), path);
         r = -ENOENT;
     }
+    if (changed.size == 0) /* an empty file is what a server takes for one that is being written */
+        buf_append_cstr(&changed, "# no accounts\n");
     if (r == 0)
         r = changed.failed ? -ENOMEM
                            : users_file_replace(path, buf_slice(&changed), exists ? &info : NULL);
