@@ -497,7 +497,6 @@ static const struct stream_ops outbound_stream_ops = {
 static void outbound_try_address(struct outbound_session *s)
 {
     struct node *node = s->outbound->node;
-    const struct netaddr *source = &s->generation->outgoing_source;
     int fd, r;
 
     while (s->tried < s->site->address_count) {
@@ -507,6 +506,8 @@ static void outbound_try_address(struct outbound_session *s)
         s->connected = false;
         r = smtp_client_create(&s->generation->smtp_client, &outbound_client_ops, s, &s->client);
         if (r == 0) {
+            const struct netaddr *source = &s->generation->outgoing_source;
+
             if (source->size == 0 || source->any.sa_family != s->address->address.any.sa_family)
                 source = NULL;
             r = ring_socket(s->address->address.any.sa_family, SOCK_STREAM, source, &fd);
