@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$KILAT_TOP"
 shellcheck -x -S warning demo check .ci/run tests/e2e/lib.sh tests/crash/lib.sh tests/lib/suite.sh
 find tests bench packaging -name '*.sh' -not -name lib.sh -not -path 'tests/lib/*' -print0 |
-    xargs -0 shellcheck -S warning --exclude=SC2154
+    xargs -0 shellcheck -S warning --exclude=SC2154,SC2034
