@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/floor.h"
 #include "bench/load_smtp.h"
 #include "bench/program.h"
 #include "bench/sink.h"
@@ -35,6 +36,11 @@ static const struct subcommand subcommands[] = {
      "    --messages N               end after so many (at SIGTERM)\n"
      "    --pipelining none|pipelined   whether PIPELINING is offered (pipelined)\n"
      "    --ledger FILE              gets a line for each letter: ok, altered or twice\n"},
+    {"floor", floor_main,
+     "floor --listen ADDRESS:PORT --to ADDRESS:PORT --directory FOLDER [options]\n"
+     "                                     the smallest possible relay between a load and a sink\n"
+     "    --sessions N               towards the sink (20)\n"
+     "    --pipelining none|pipelined   as the load does, on both sides (pipelined)\n"},
 };
 
 static void print_help(void)
