@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/compare.h"
 #include "bench/floor.h"
 #include "bench/load_smtp.h"
 #include "bench/program.h"
@@ -41,6 +42,13 @@ static const struct subcommand subcommands[] = {
      "                                     the smallest possible relay between a load and a sink\n"
      "    --sessions N               towards the sink (20)\n"
      "    --pipelining none|pipelined   as the load does, on both sides (pipelined)\n"},
+    {"compare", compare_main,
+     "compare [options]                    servers in turn under the same load, round by round\n"
+     "    --scenario relay-4k|relay-4k-lockstep   (both)\n"
+     "    --rounds N                 of each server (5)\n"
+     "    --seconds N                of each measured load (5)\n"
+     "    --servers NAME,...         of kilatd, floor, postfix, postfix-tuned (all)\n"
+     "    --json FILE                gets one object per run\n"},
 };
 
 static void print_help(void)
