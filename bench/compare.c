@@ -247,21 +247,22 @@ static bool run_all(struct compare *compare)
 /* The script and the preset belong to the build that we are. */
 static bool find_script(struct compare *compare)
 {
+    char top[3072];
     char *slash;
-    ssize_t size = readlink("/proc/self/exe", compare->script, sizeof(compare->script) - 64);
+    ssize_t size = readlink("/proc/self/exe", top, sizeof(top) - 1);
 
     if (size < 0)
         return false;
-    compare->script[size] = 0;
+    top[size] = 0;
     for (int up = 0; up < 3; up++) { /* TOP/build/PRESET/kilat-bench */
-        slash = strrchr(compare->script, '/');
+        slash = strrchr(top, '/');
         if (slash == NULL)
             return false;
         *slash = 0;
         if (up == 1)
             snprintf(compare->preset, sizeof(compare->preset), "%.60s", slash + 1);
     }
-    strcat(compare->script, "/bench/servers.sh");
+    snprintf(compare->script, sizeof(compare->script), "%s/bench/servers.sh", top);
     return access(compare->script, R_OK) == 0;
 }
 

@@ -416,6 +416,7 @@ static void take_commands(struct inbound *in, struct slice bytes)
 static void in_received(struct ring_op *op)
 {
     struct inbound *in = CONTAINER_OF(op, struct inbound, receive_op);
+    struct ring_buffer *buffer = op->buffer;
     struct slice bytes;
 
     if (op->result == -ENOBUFS) {
@@ -427,15 +428,15 @@ static void in_received(struct ring_op *op)
         end_inbound(in);
         return;
     }
-    bytes = slice_of(op->buffer->data, (size_t)op->result);
+    bytes = slice_of(buffer->data, (size_t)op->result);
     keep_tail(in, bytes);
     if (!op->more)
         ring_receive(in->floor->shard->ring, &in->receive_op, in->fd);
     if (in->in_letter) {
-        take_letter_piece(in, op->buffer, (uint32_t)op->result);
+        take_letter_piece(in, buffer, (uint32_t)op->result);
     } else {
         take_commands(in, bytes);
-        ring_buffer_unref(op->buffer);
+        ring_buffer_unref(buffer);
     }
 }
 

@@ -98,7 +98,7 @@ main() {
     # shellcheck disable=SC2046 # one word a process
     echo ready $(server_pids)
     cat >/dev/null # until our input ends
-    process_stop server || true
+    process_stop server 2>/dev/null || true # bash tells of those that are killed
 }
 
 main "$@"
