@@ -198,14 +198,17 @@ int destination_get(struct queue *queue, struct slice name, struct destination *
     return 0;
 }
 
+static struct slice lower_case(struct slice name, uint8_t lower[QUEUE_NAME_MAX])
+{
+    for (size_t i = 0; i < name.size; i++)
+        lower[i] = byte_lower(name.data[i]);
+    return slice_of(lower, name.size);
+}
+
 /* The domain in lower case, cut at what a name may have: a longer one passed no check of ours and will fail. */
 static struct slice domain_of(struct slice address, uint8_t lower[QUEUE_NAME_MAX])
 {
-    struct slice domain = slice_first(envelope_domain(address), QUEUE_NAME_MAX);
-
-    for (size_t i = 0; i < domain.size; i++)
-        lower[i] = byte_lower(domain.data[i]);
-    return slice_of(lower, domain.size);
+    return lower_case(slice_first(envelope_domain(address), QUEUE_NAME_MAX), lower);
 }
 
 int destination_of_address(struct queue *queue, struct slice address,
@@ -226,6 +229,16 @@ struct destination *destination_find_address(struct queue *queue, struct slice a
     uint8_t lower[QUEUE_NAME_MAX];
 
     return find(queue, domain_of(address, lower));
+}
+
+/* As people write it: in any case, and "local" for the one that has no domain. */
+struct destination *destination_find(struct queue *queue, struct slice name)
+{
+    uint8_t lower[QUEUE_NAME_MAX];
+
+    if (slice_equal_nocase(name, SLICE("local")))
+        return queue->destinations[QUEUE_LOCAL];
+    return name.size > QUEUE_NAME_MAX ? NULL : find(queue, lower_case(name, lower));
 }
 
 /* ---- items ------------------------------------------------------------------------------------ */

@@ -261,8 +261,12 @@ static int needs_split(struct queue *queue, const struct recipient_source *sourc
 {
     struct recipient_walk walk = {source, source->envelope, 0};
     struct destination *first, *other;
-    int r = destination_of_address(queue, walk_next(&walk), &first);
+    int r;
 
+    *ret_split = false;
+    if (count == 1)
+        return 0;
+    r = destination_of_address(queue, walk_next(&walk), &first);
     *ret_split = count > chunk && r == 0 && first->number != QUEUE_LOCAL;
     for (uint32_t i = 1; i < count && r == 0 && !*ret_split; i++) {
         r = destination_of_address(queue, walk_next(&walk), &other);

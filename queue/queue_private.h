@@ -399,6 +399,7 @@ int destination_get(struct queue *queue, struct slice name, struct destination *
 int destination_of_address(struct queue *queue, struct slice address,
                            struct destination **ret_destination);
 struct destination *destination_find_address(struct queue *queue, struct slice address);
+struct destination *destination_find(struct queue *queue, struct slice name);
 struct slice destination_name(const struct destination *destination);
 void destination_item_added(struct destination *destination);
 void destination_item_done(struct destination *destination);

@@ -361,7 +361,7 @@ static void recall_slot(struct queue_slot *slot)
         return;
     }
     if (slot->state == SLOT_WAKING)
-        slot_enter(slot, SLOT_WOKEN); /* being recalled is all it needs to be told */
+        slot_enter(slot, SLOT_WOKEN); /* being recalled is all it is told */
     list_remove(&slot->turn);
     slot->recalled = true;
     list_push_back(&queue->recalls, &slot->turn);
@@ -516,9 +516,9 @@ struct queue_attempt *queue_slot_take(struct queue_slot *slot, bool *ret_retire)
     while (attempt == NULL && !list_empty(&site->ring)) {
         struct destination *destination = CONTAINER_OF(site->ring.next, struct destination, node);
 
+        /* To the end of the ring, or out of it when its route has run out. */
         list_remove(&destination->node);
-        destination_refresh(
-            destination); /* to the end of the ring, or out of it when its route has run out */
+        destination_refresh(destination);
         if (list_empty(&site->ring) || site->ring.prev != &destination->node)
             continue;
         attempt = attempt_begin(queue, slot, destination->ready.first);

@@ -100,14 +100,13 @@ static void fill(const struct queue *queue, uint32_t number, struct queue_view *
         view->state = QUEUE_STATE_WAITING; /* for its site, but it waits */
 }
 
-static bool goes_to(const struct queue *queue, uint32_t entry, struct slice name)
+static bool goes_to(const struct queue *queue, uint32_t entry, const struct destination *wanted)
 {
     for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
          item = index_next_item(&queue->index, entry, item)) {
         const struct index_item *it = index_item(&queue->index, item);
 
-        if (it->state != ITEM_DONE &&
-            slice_equal_nocase(destination_name(queue->destinations[it->destination]), name))
+        if (it->state != ITEM_DONE && it->destination == wanted->number)
             return true;
     }
     return false;
@@ -124,14 +123,20 @@ static uint32_t list_begin(const struct queue *queue, uint64_t after_id)
 uint32_t queue_list(struct queue *queue, uint64_t after_id, struct slice destination,
                     uint32_t count, queue_view_fn *each, void *context)
 {
+    const struct destination *wanted = NULL;
     uint32_t shown = 0;
 
+    if (destination.size > 0) {
+        wanted = destination_find(queue, destination);
+        if (wanted == NULL || wanted->items == 0)
+            return 0;
+    }
     for (uint32_t number = list_begin(queue, after_id); number != INDEX_NONE && shown < count;
          number = index_older_first(&queue->index, number)) {
         struct queue_view view;
 
         if (index_entry(&queue->index, number)->id <= after_id ||
-            (destination.size > 0 && !goes_to(queue, number, destination)))
+            (wanted != NULL && !goes_to(queue, number, wanted)))
             continue;
         fill(queue, number, &view);
         each(context, &view);
