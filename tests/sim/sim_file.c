@@ -531,7 +531,9 @@ static uint64_t content_hash(const struct sim_request *request)
 
 static uint64_t disk_latency_ns(bool durable)
 {
-    uint64_t high = durable ? 400000 : 80000;
+    uint64_t high = !durable                  ? 80000
+                    : sim.faults.disk_us == 0 ? 400000
+                                              : sim.faults.disk_us * US_NS;
 
     if (sim_chance(sim.faults.slow_disk))
         high += 500 * MS_NS;

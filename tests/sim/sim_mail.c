@@ -83,8 +83,43 @@ static void reader_main(void *argument)
 
 /* ---- trouble ---------------------------------------------------------------------------------- */
 
+static void accident_end(struct sim_site *site)
+{
+    if (!site->process->alive)
+        sim_site_start(site);
+    site->in_hand = false;
+}
+
+static void accident_main(void *argument)
+{
+    struct sim_site *site = argument;
+
+    if (sim_chance(500)) {
+        sim_site_kill(site);
+    } else {
+        sim_site_cut_power(site);
+        sim_sleep(sim_between(0, 5 * SECOND_NS));
+        sim_host_power_on(site->host);
+    }
+    accident_end(site);
+    world.busy--;
+}
+
+/* A 250 has just been read. What the server has left to do for it must not matter. */
+static void on_promised(struct sim_site *site)
+{
+    if (!trouble_lasts() || world.faultless || site->in_hand || !sim_chance(15))
+        return;
+    site->in_hand = true;
+    world.busy++;
+    (void)sim_fiber_start(NULL, accident_main, site, sim.now_ns);
+}
+
 static void trouble_of_site(struct sim_site *site)
 {
+    if (site->in_hand)
+        return;
+    site->in_hand = true;
     switch (sim_between(0, 7)) {
     case 0:
         sim_site_kill(site);
@@ -117,8 +152,7 @@ static void trouble_of_site(struct sim_site *site)
     default:
         break;
     }
-    if (!site->process->alive)
-        sim_site_start(site);
+    accident_end(site);
 }
 
 static void trouble_main(void *argument)
@@ -154,7 +188,8 @@ static void choose_faults(void)
         .udp_lost = (uint32_t)sim_between(0, 200),
         .udp_twice = (uint32_t)sim_between(0, 100),
         .slow_disk = (uint32_t)sim_between(0, 10),
-        .latency_us = (uint32_t)sim_between(50, 50000),
+        .disk_us = sim_chance(300) ? (uint32_t)sim_between(400, 60000) : 0,
+        .latency_us = (uint32_t)sim_between(50, sim_chance(500) ? 500 : 50000),
     };
     sim_odd_mood_per_mille = (uint32_t)sim_between(0, 300);
     sim_dns_faults = (struct sim_dns_faults){
@@ -337,6 +372,7 @@ static void run_mail(char *note, size_t note_bytes)
     world.faultless = sim_chance(100);
     world.patient = sim_chance(100);
     world.trouble_ns = sim_between(20, 900) * SECOND_NS;
+    sim_smtp_promised = on_promised;
     build();
     choose_faults();
     for (size_t i = 0; i < ARRAY_SIZE(sites); i++) {

@@ -15,6 +15,7 @@ struct sim_site { /* one server and its users */
     struct sim_process *process; /* the newest; may be dead */
     struct kilatd *kilatd;
     bool running; /* it accepts */
+    bool in_hand; /* somebody has ended it and will start it again */
     bool patient; /* retries in hours */
     uint32_t shards, receive_buffers, receive_buffer_kib;
     uint64_t kills, power_cuts, stops;
@@ -59,6 +60,8 @@ struct sim_mail_counters {
 };
 extern struct sim_mail_counters sim_mail_counters;
 
+/* Called when a promise was read: the worst moment for an accident. */
+extern void (*sim_smtp_promised)(struct sim_site *site);
 /* One SMTP session: hands in up to `letters` letters of `sender` to some of `addresses`. */
 void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *sender,
                       const char *const *addresses, size_t address_count, uint32_t letters);

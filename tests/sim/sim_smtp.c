@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 struct sim_mail_counters sim_mail_counters;
+void (*sim_smtp_promised)(struct sim_site *site);
 
 /* The code of a reply (its last line), or -errno. */
 static int read_reply(struct sim_peer *peer)
@@ -178,6 +179,8 @@ void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *
         if (letter == NULL)
             break;
         code = transaction(&peer, letter);
+        if (code == 250)
+            sim_smtp_promised(site);
     }
     if (code > 0)
         code = command(&peer, "QUIT\r\n");

@@ -151,6 +151,7 @@ struct sim_faults {
     uint32_t connect_cut;    /* a new connection is cut at a random moment of its life */
     uint32_t udp_lost, udp_twice;
     uint32_t slow_disk;  /* one operation takes up to half a second */
+    uint32_t disk_us;    /* a durable write, at most; 0: 400 */
     uint32_t latency_us; /* one way, at most; 0: 50 */
 };
 
