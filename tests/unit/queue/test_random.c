@@ -92,6 +92,8 @@ static void step(struct world *world, unsigned *state)
         trouble(world, state);
         break;
     case 7:
+        if (rand_r(state) % 10 == 0)
+            world->spools[0].losing = true;
         if (rand_r(state) % 20 == 0) {
             world_crash(world);
             world_recover(world);
@@ -143,6 +145,10 @@ Test(random, every_unit_ends_once)
         world_start(world);
         for (int i = 0; i < STEPS; i++)
             step(world, &state);
+        if (world->spools[0].losing) {
+            world_crash(world);
+            world_recover(world);
+        }
         calm(world);
         world_finish_all(world);
         for (uint32_t i = 0; i < id_count; i++) {

@@ -168,3 +168,31 @@ Test(restart, chunks_keep_their_recipients)
     cr_expect_eq(world_message(world, id)->units[4].attempts, 2);
     world_destroy(world);
 }
+
+/* Goal: losing the end of the journal costs a second delivery, never a message, never a second report (QUEUE I8, I10). */
+Test(restart, a_lost_end_of_the_journal)
+{
+    struct world *world = world_started();
+    uint64_t one, two, three;
+
+    world->spools[0].losing = true;
+    one = world_submit(world, 0, "a@x.net", "ok@b.mx");
+    three = world_submit(world, 0, "a@x.net", "ok@home");
+    cr_expect_eq(world_counters(world).delivered, 1, "the local one waits for its note");
+    world->no_answers = true;
+    queue_act(world->queues[0], one, QUEUE_HOLD);
+    two = world_submit(world, 0, "a@x.net", "never@b.mx");
+    cr_expect_eq(world->reports, 1);
+    cr_expect_eq(world_counters(world).bounced, 1);
+    world->no_answers = false;
+    world_crash(world);
+    cr_expect_eq(world_outcome(world, one, 0), '\0');
+    cr_expect_eq(world_outcome(world, two, 0), '\0');
+    world_recover(world);
+    cr_expect_eq(world_outcome(world, one, 0), 'd');
+    cr_expect_eq(world_outcome(world, two, 0), 'b');
+    cr_expect_eq(world_outcome(world, three, 0), 'd');
+    cr_expect_eq(world->reports, 1);
+    cr_expect_eq(world_counters(world).messages, 0);
+    world_destroy(world);
+}

@@ -87,11 +87,10 @@ bool spool_journal_ok(const struct spool *spool)
 
 static struct world_message *find(struct spool *spool, uint64_t id)
 {
-    for (uint32_t i = 0; i < spool->message_count; i++) {
-        if (spool->messages[i]->id == id)
-            return spool->messages[i];
-    }
-    return NULL;
+    uint32_t place = spool->place_of[id % WORLD_MESSAGES_MAX];
+
+    return place < spool->message_count && spool->messages[place]->id == id ? spool->messages[place]
+                                                                            : NULL;
 }
 
 int spool_append(struct spool *spool, struct spool_append *append)
@@ -115,6 +114,7 @@ int spool_append(struct spool *spool, struct spool_append *append)
     append->body_bytes = message->body_bytes;
     append->location.segment = spool->message_count;
     append->location.record_bytes = (uint32_t)(append->envelope.size + message->body_bytes);
+    spool->place_of[append->id % WORLD_MESSAGES_MAX] = spool->message_count;
     spool->messages[spool->message_count++] = message;
     list_push_back(&spool->appends, &append->node);
     return 0;
@@ -166,9 +166,9 @@ int spool_note(struct spool *spool, struct spool_note *note)
 {
     if (spool->note_error < 0)
         return spool->note_error;
-    if (note->durable == NULL)
+    if (note->durable == NULL && !spool->losing)
         apply_note(spool, note);
-    else
+    else if (note->durable != NULL)
         list_push_back(&spool->notes, &note->node);
     return 0;
 }
@@ -178,7 +178,7 @@ static bool complete_notes(struct spool *spool)
     struct list_node *node;
     bool any = false;
 
-    while ((node = list_pop_front(&spool->notes)) != NULL) {
+    while (!spool->losing && (node = list_pop_front(&spool->notes)) != NULL) {
         struct spool_note *note = CONTAINER_OF(node, struct spool_note, node);
 
         note->result = spool->flush_error;
@@ -724,6 +724,7 @@ void world_crash(struct world *world)
         cr_assert_eq(world->spools[i].readers_open, 0);
         list_init(&world->spools[i].appends);
         list_init(&world->spools[i].notes);
+        world->spools[i].losing = false;
     }
     while ((node = list_pop_front(&world->sessions)) != NULL)
         free(CONTAINER_OF(node, struct world_session, node));

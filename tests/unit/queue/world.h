@@ -14,7 +14,7 @@
 #include "queue/queue_private.h"
 
 #define WORLD_SHARDS_MAX 4
-#define WORLD_MESSAGES_MAX 4096
+#define WORLD_MESSAGES_MAX 65536 /* and as many ids */
 #define WORLD_UNITS_MAX 512
 
 struct world_message { /* as the spool has it */
@@ -35,14 +35,16 @@ struct spool {
     uint64_t next_id;
     struct world_message *messages[WORLD_MESSAGES_MAX];
     uint32_t message_count;
-    struct list_node appends;  /* written, not durable yet */
-    struct list_node notes;    /* whose durability is waited for */
-    struct list_node openings; /* of readers */
-    int append_error;          /* of the call */
-    int group_error;           /* of the write */
-    int note_error;            /* of the call */
-    int flush_error;           /* of the write */
+    uint32_t place_of[WORLD_MESSAGES_MAX]; /* by id */
+    struct list_node appends;              /* written, not durable yet */
+    struct list_node notes;                /* whose durability is waited for */
+    struct list_node openings;             /* of readers */
+    int append_error;                      /* of the call */
+    int group_error;                       /* of the write */
+    int note_error;                        /* of the call */
+    int flush_error;                       /* of the write */
     bool journal_lost;
+    bool losing; /* what is noted from now on will not survive the crash */
     bool manual; /* appends and notes wait for world_complete() */
     bool cold;   /* readers open in a later tick */
     uint64_t damaged_id;
