@@ -67,7 +67,7 @@ static void writer_main(void *argument)
         else
             sim_smtp_session(world.client, site, "fadli@kawan.test", from_kawan,
                              ARRAY_SIZE(from_kawan), letters);
-        sim_sleep(sim_between(0, world.trouble_ns / 6));
+        sim_sleep(sim_between(0, world.trouble_ns / 3));
     }
     world.busy--;
 }
@@ -115,6 +115,15 @@ static void on_promised(struct sim_site *site)
     (void)sim_fiber_start(NULL, accident_main, site, sim.now_ns);
 }
 
+/* By minutes, as after a long drift; or by hours, as when somebody has set the wrong time zone. */
+static void move_clock(struct sim_host *host)
+{
+    int64_t most_s = sim_chance(100) ? 6 * 3600 : 600;
+
+    host->wall_offset_ns +=
+        ((int64_t)sim_between(0, 2 * (uint64_t)most_s) - most_s) * (int64_t)SECOND_NS;
+}
+
 static void trouble_of_site(struct sim_site *site)
 {
     if (site->in_hand)
@@ -138,7 +147,7 @@ static void trouble_of_site(struct sim_site *site)
         sim_site_stop(site);
         break;
     case 4:
-        site->host->wall_offset_ns += ((int64_t)sim_between(0, 1200) - 600) * (int64_t)SECOND_NS;
+        move_clock(site->host);
         world.clock_moves++;
         break;
     case 5: /* an editor that writes in place: nobody may be told that he does not exist (SECURITY) */
@@ -382,8 +391,8 @@ static void run_mail(char *note, size_t note_bytes)
         sites[i]->receive_buffer_kib = 2u << sim_between(0, 2);
         sim_site_install(sites[i], mailboxes, ARRAY_SIZE(mailboxes));
         sim_site_start(sites[i]);
-        (void)sim_fiber_start(NULL, writer_main, sites[i], SECOND_NS);
-        world.busy++;
+        for (uint64_t w = sim_between(1, 3); w > 0; w--, world.busy++)
+            (void)sim_fiber_start(NULL, writer_main, sites[i], SECOND_NS);
     }
     for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++, world.busy++)
         (void)sim_fiber_start(NULL, reader_main, &mailboxes[i], SECOND_NS);

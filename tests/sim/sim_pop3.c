@@ -106,6 +106,8 @@ static int fetch(struct sim_peer *peer, int number, struct buf *out)
             return (int)size;
         if (strcmp(line, ".") == 0)
             return 0;
+        if (sim_chance(1))
+            sim_sleep(sim_between(0, 5 * SECOND_NS)); /* reads slowly */
         buf_append(out, slice_skip(slice_of(line, (size_t)size), line[0] == '.'));
         buf_append(out, SLICE("\r\n"));
     }

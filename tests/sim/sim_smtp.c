@@ -105,7 +105,7 @@ static int send_text(struct sim_peer *peer, struct sim_letter *letter)
         r = sim_peer_write(peer, piece);
         rest = slice_skip(rest, piece.size);
         if (sim_chance(50))
-            sim_sleep(sim_between(0, 200 * MS_NS));
+            sim_sleep(sim_between(0, sim_chance(50) ? 700 * SECOND_NS : 200 * MS_NS));
     }
     if (r == 0) {
         ledger_possible(letter); /* from here on it may arrive */
