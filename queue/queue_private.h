@@ -6,8 +6,10 @@
  * destination.c  a recipient domain: its ready items, where its mail goes
  * site.c         a set of mail hosts as this shard sees it: slots
  * site_home.c    the same as its home shard sees it: who may have how many slots, back-off
- * attempt.c      one try      outcome.c  its end      report.c  failed for good      act.c  what operators do      view.c  what they ask
- * index.c        memory       reason.c  texts                retry.c  the curve            stop.c  the end
+ * attempt.c      one try                   outcome.c  its end
+ * report.c       what failed for good      act.c      what operators do
+ * view.c         what they ask             stop.c     the end
+ * index.c        memory                    reason.c   texts         retry.c  the curve
  */
 #ifndef KILAT_QUEUE_QUEUE_PRIVATE_H
 #define KILAT_QUEUE_QUEUE_PRIVATE_H
@@ -20,8 +22,8 @@
 #define QUEUE_NAME_MAX 255      /* a domain (RFC 5321 4.5.3.1.2) or the name of a site */
 #define QUEUE_REASON_MAX 512    /* of a text: as much as a spool keeps */
 #define QUEUE_SITE_TEXT_MAX 200 /* of a site's reason on its way between shards */
-#define QUEUE_BATCH                                                                                \
-    1024 /* items moved in one tick by one cause, so that no backlog stops the others */
+/* Items moved in one tick by one cause, so that no backlog stops the others. */
+#define QUEUE_BATCH 1024
 #define QUEUE_ATTEMPTS_MAX 4096      /* in hand */
 #define QUEUE_REPORTS_MAX 32         /* being made at the same time */
 #define QUEUE_ASKS_MAX 256           /* resolve questions at the same time */
