@@ -8,10 +8,18 @@
 #include "core/assert.h"
 #include "core/stream.h"
 
-#define CONTROL_OUTPUT_MAX (64 * MIB) /* a listing of a million messages */
+#define CONTROL_OUTPUT_MAX (64 * MIB)
+#define CONTROL_ANSWER_MAX (CONTROL_OUTPUT_MAX / 2) /* a listing of some 100,000 messages */
+#define CONTROL_UNSENT_PAUSE                                                                       \
+    MIB /* whoever does not read his answers is not asked for more questions */
 #define CONTROL_IDLE_MS (5 * MINUTE_MS)
 #define CONTROL_SESSIONS_MAX 64
 #define CONTROL_BACKLOG 16
+
+/* Exit statuses of kilatctl, as sysexits(3) has them. */
+#define EXIT_TOO_LONG 1
+#define EXIT_BUSY 75
+#define EXIT_PROTOCOL 76
 
 struct control {
     struct node *node;
@@ -31,6 +39,7 @@ struct control_session {
     int32_t pid;
     struct control_job *job; /* under way */
     bool taking;             /* inside control_next(), which goes on by itself */
+    bool input_over;         /* kilatctl has said all it has to, but waits for our answer */
 };
 
 /* The call and who asked; outlives a session that is cut. */
@@ -75,25 +84,36 @@ static void control_visited(struct node *node, struct round *round)
 
 static void control_next(struct control_session *session);
 
+/* Programs get an array also where the answer ends in an error, as far as there is one. */
+static void control_write_answer(struct control_session *session, const struct control_call *call)
+{
+    bool array = call->out.json && (call->status == 0 || call->text.size > 0);
+    struct buf frames;
+
+    buf_init(&frames, CONTROL_OUTPUT_MAX);
+    if (call->text.failed) {
+        control_write_end(&frames, EXIT_TOO_LONG,
+                          SLICE("the answer is too long; ask for a part of it (--count, --after)"));
+    } else {
+        if (array)
+            control_write_part(&frames, SLICE("["));
+        control_write_part(&frames, buf_slice(&call->text));
+        if (array)
+            control_write_part(&frames, SLICE("]\n"));
+        control_write_end(&frames, call->status, buf_slice(&call->error));
+    }
+    stream_write(&session->stream, buf_slice(&frames));
+    buf_deinit(&frames);
+}
+
 void control_answer(struct control_call *call)
 {
     struct control_job *job = CONTAINER_OF(call, struct control_job, call);
     struct control_session *session = job->session;
     struct control *control = call->home->control;
-    struct buf frames;
 
     if (session != NULL) {
-        buf_init(&frames, CONTROL_OUTPUT_MAX);
-        if (call->out.json && call->status == 0) {
-            control_write_part(&frames, SLICE("["));
-            control_write_part(&frames, buf_slice(&call->text));
-            control_write_part(&frames, SLICE("]\n"));
-        } else {
-            control_write_part(&frames, buf_slice(&call->text));
-        }
-        control_write_end(&frames, call->status, buf_slice(&call->error));
-        stream_write(&session->stream, buf_slice(&frames));
-        buf_deinit(&frames);
+        control_write_answer(session, call);
         session->job = NULL;
     }
     buf_deinit(&call->request);
@@ -182,34 +202,54 @@ static bool control_begin(struct control_session *session, const struct control_
     session->job = job;
     call->home = session->control->node;
     call->uid = session->uid;
-    buf_init(&call->text, CONTROL_OUTPUT_MAX / 2);
+    buf_init(&call->text, CONTROL_ANSWER_MAX);
     buf_init(&call->error, 4 * KIB);
     call->out =
         (struct control_out){.buf = &call->text, .json = slice_equal(words[0], SLICE("json"))};
     session->control->calls++;
+    stream_set_deadline(&session->stream, call->home->shard->now_ns + CONTROL_IDLE_MS * MS_NS);
     control_run(session, call, words + 1, count - 1);
     return true;
 }
 
 /* ---- the connection ---------------------------------------------------------------------------------- */
 
+/* A last frame that says why. */
+static void control_refuse(struct control_session *session, uint32_t status, struct slice sentence)
+{
+    struct buf frame;
+
+    buf_init(&frame, 4 * KIB);
+    control_write_end(&frame, status, sentence);
+    stream_write(&session->stream, buf_slice(&frame));
+    buf_deinit(&frame);
+    stream_close_gracefully(&session->stream);
+}
+
+static void control_take_input(struct control_session *session)
+{
+    struct slice input;
+
+    while ((input = stream_front(&session->stream, NULL)).size > 0 &&
+           session->input.size < CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX) {
+        size_t room = CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX - session->input.size;
+        buf_append(&session->input, slice_first(input, room));
+        stream_consume(&session->stream, MIN(input.size, room));
+    }
+}
+
 /* The next request, if it has arrived whole. */
 static void control_next(struct control_session *session)
 {
     struct control_frame frame;
-    struct slice input;
     size_t size;
     bool fine = true;
     int r = 1;
 
     session->taking = true;
-    while (r == 1 && session->job == NULL && fine && !stream_is_closing(&session->stream)) {
-        while ((input = stream_front(&session->stream, NULL)).size > 0 &&
-               session->input.size < CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX) {
-            size_t room = CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX - session->input.size;
-            buf_append(&session->input, slice_first(input, room));
-            stream_consume(&session->stream, MIN(input.size, room));
-        }
+    while (r == 1 && session->job == NULL && fine && !stream_is_closing(&session->stream) &&
+           stream_unsent(&session->stream) <= CONTROL_UNSENT_PAUSE) {
+        control_take_input(session);
         r = control_frame_parse(buf_slice(&session->input), &frame, &size);
         if (r == 1) {
             fine = control_begin(session, &frame); /* which copies what it needs */
@@ -218,7 +258,10 @@ static void control_next(struct control_session *session)
     }
     session->taking = false;
     if (!fine || r < 0)
-        stream_close(&session->stream, -EPROTO);
+        control_refuse(session, EXIT_PROTOCOL,
+                       SLICE("that was no question of this version of kilatctl"));
+    else if (r == 0 && session->input_over)
+        stream_close_gracefully(&session->stream);
 }
 
 static void control_input(struct stream *stream)
@@ -231,8 +274,8 @@ static void control_input_ended(struct stream *stream)
 {
     struct control_session *session = CONTAINER_OF(stream, struct control_session, stream);
 
-    if (session->job == NULL)
-        stream_close_gracefully(stream);
+    session->input_over = true;
+    control_next(session);
 }
 
 static void control_drained(struct stream *stream)
@@ -241,6 +284,8 @@ static void control_drained(struct stream *stream)
 
     if (session->control->ending && session->job == NULL)
         stream_close_gracefully(stream);
+    else
+        control_next(session); /* it may have stopped because nobody read the answers */
 }
 
 static void control_closed(struct stream *stream, int error)
@@ -265,11 +310,12 @@ static const struct stream_ops control_stream_ops = {
     .closed = control_closed,
 };
 
+/* One too many is told so; when even those pile up they are not looked at any more. */
 void control_accept(struct node *node, int fd)
 {
     struct control *control = node->control;
     struct control_session *session =
-        control->session_count >= CONTROL_SESSIONS_MAX ? NULL : calloc(1, sizeof(*session));
+        control->session_count >= 2 * CONTROL_SESSIONS_MAX ? NULL : calloc(1, sizeof(*session));
 
     if (session == NULL ||
         ring_peer_credentials(fd, &session->uid, &session->gid, &session->pid) < 0) {
@@ -280,9 +326,10 @@ void control_accept(struct node *node, int fd)
     session->control = control;
     buf_init(&session->input, CONTROL_HEAD_BYTES + CONTROL_PAYLOAD_MAX);
     list_push_back(&control->sessions, &session->node);
-    control->session_count++;
     stream_open(&session->stream, node->shard, fd, &control_stream_ops, CONTROL_OUTPUT_MAX);
     stream_set_deadline(&session->stream, node->shard->now_ns + CONTROL_IDLE_MS * MS_NS);
+    if (control->session_count++ >= CONTROL_SESSIONS_MAX)
+        control_refuse(session, EXIT_BUSY, SLICE("too many questions at once, try again later"));
 }
 
 int control_create(struct node *node, struct control **ret_control)
@@ -325,13 +372,15 @@ void control_destroy(struct control **control)
     *control = NULL;
 }
 
-void control_end(struct control *control)
+void control_end(struct control *control, bool cut)
 {
     control->ending = true;
     listener_close(&control->listener);
     list_for_each_safe (at, &control->sessions) {
         struct control_session *session = CONTAINER_OF(at, struct control_session, node);
-        if (session->job == NULL)
+        if (cut)
+            stream_close(&session->stream, -ECANCELED);
+        else if (session->job == NULL)
             stream_close_gracefully(&session->stream);
     }
 }

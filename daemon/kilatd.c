@@ -23,7 +23,8 @@ static int kilatd_read(struct kilatd *kilatd, struct buf *error)
     if (kilatd->config_path != NULL)
         r = settings_read(settings_table(), kilatd->config_path, &settings, error);
     else
-        r = settings_parse(settings_table(), kilatd->config_text, "settings", &settings, error);
+        r = settings_parse(settings_table(), kilatd->config_text, kilatd->config_name, &settings,
+                           error);
     if (r < 0)
         return r;
     r = settings_check(&settings, error);
@@ -34,8 +35,8 @@ static int kilatd_read(struct kilatd *kilatd, struct buf *error)
     return r;
 }
 
-static int kilatd_new(const char *path, struct slice text, struct kilatd **ret_kilatd,
-                      struct buf *error)
+static int kilatd_new(const char *path, struct slice text, const char *name,
+                      struct kilatd **ret_kilatd, struct buf *error)
 {
     struct kilatd *kilatd = calloc(1, sizeof(*kilatd));
     int r;
@@ -53,7 +54,9 @@ static int kilatd_new(const char *path, struct slice text, struct kilatd **ret_k
             memcpy(copy, text.data, text.size);
         kilatd->config_text = slice_of(copy, text.size);
     }
-    r = kilatd->config_path == NULL && kilatd->config_text.data == NULL
+    kilatd->config_name = strdup(name);
+    r = (kilatd->config_path == NULL && kilatd->config_text.data == NULL) ||
+                kilatd->config_name == NULL
             ? -ENOMEM
             : kilatd_read(kilatd, error);
     if (r < 0) {
@@ -66,14 +69,13 @@ static int kilatd_new(const char *path, struct slice text, struct kilatd **ret_k
 
 int kilatd_create(const char *config_path, struct kilatd **ret_kilatd, struct buf *error)
 {
-    return kilatd_new(config_path, SLICE_NONE, ret_kilatd, error);
+    return kilatd_new(config_path, SLICE_NONE, config_path, ret_kilatd, error);
 }
 
 int kilatd_create_from_text(struct slice config, const char *name, struct kilatd **ret_kilatd,
                             struct buf *error)
 {
-    (void)name;
-    return kilatd_new(NULL, config, ret_kilatd, error);
+    return kilatd_new(NULL, config, name, ret_kilatd, error);
 }
 
 const struct settings *kilatd_settings(const struct kilatd *kilatd)
@@ -275,14 +277,14 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
 
 void kilatd_stop(struct kilatd *kilatd, uint64_t patience_ms)
 {
-    kilatd->patience_ms = patience_ms;
+    atomic_store(&kilatd->patience_ms, patience_ms);
     for (uint32_t i = 0; i < kilatd->shard_count; i++)
-        shard_signal(shard_group_get(kilatd->shards, i), NODE_SIGNAL_STOP);
+        shard_signal(kilatd->nodes[i].shard, NODE_SIGNAL_STOP);
 }
 
 void kilatd_reload(struct kilatd *kilatd)
 {
-    shard_signal(shard_group_get(kilatd->shards, 0), NODE_SIGNAL_RELOAD);
+    shard_signal(kilatd->nodes[0].shard, NODE_SIGNAL_RELOAD);
 }
 
 void kilatd_on_end(struct kilatd *kilatd, void (*ended)(void *context), void *context)
@@ -317,6 +319,7 @@ void kilatd_destroy(struct kilatd **kilatd)
     accounts_unref(&k->accounts);
     generation_unref(&k->generation);
     free(k->config_path);
+    free(k->config_name);
     free((void *)k->config_text.data);
     free(k);
     *kilatd = NULL;

@@ -105,6 +105,7 @@ struct node {
     uint32_t password_checks;        /* under way */
     struct users_watch *users_watch; /* on shard 0 */
     bool reloading;                  /* on shard 0 */
+    uint32_t rounds;                 /* on shard 0: under way */
     bool refusing;                   /* `kilatctl drain`: no new mail, but what is here goes out */
     bool draining;                   /* the orderly end: no new sessions, no new attempts */
     enum { NODE_RUNNING, NODE_DRAINING, NODE_SPOOL_STOPPING, NODE_DNS_STOPPING, NODE_OVER } phase;
@@ -117,6 +118,7 @@ struct node {
 struct kilatd {
     char *config_path;
     struct slice config_text;      /* instead of a path; owned */
+    char *config_name;             /* in error sentences */
     struct generation *generation; /* as read at creation, and by the last reload */
     struct accounts *accounts;
     struct dns_config dns_config;
@@ -131,9 +133,10 @@ struct kilatd {
     uint32_t listen_count;
     struct shard_group *shards;
     struct node nodes[KILATD_SHARDS_MAX];
-    uint64_t patience_ms;
+    _Atomic uint64_t patience_ms;
     uint64_t started_wall_ns;
     atomic_uint stopped_queues, ended_nodes;
+    atomic_bool rounds_over; /* shard 0 has ended: it sends no round to the others any more */
     void (*ended)(void *context);
     void *ended_context;
 };
@@ -235,7 +238,8 @@ void users_watch_destroy(struct node *node);
 /* control.c, on shard 0. */
 int control_create(struct node *node, struct control **ret_control);
 void control_destroy(struct control **control);
-void control_end(struct control *control);
+/* With `cut` also those that are being answered. */
+void control_end(struct control *control, bool cut);
 bool control_busy(const struct control *control);
 /* reload.c. Shard: 0. Takes `accounts`; every shard uses them from its next tick on. */
 void accounts_hand_round(struct node *node, struct accounts *accounts);

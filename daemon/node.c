@@ -207,11 +207,49 @@ int node_start(struct shard *shard, void *context)
     return 0;
 }
 
+static bool node_listening(const struct node *node)
+{
+    for (uint32_t i = 0; i < node->listener_count; i++)
+        if (node->listeners[i].fd >= 0)
+            return true;
+    return false;
+}
+
+static void node_unwound(void *context)
+{
+    *(bool *)context = true;
+}
+
+/* A start that failed, here or on another shard: nothing was accepted and nobody ticks yet, but the spool makes segments
+ * and the listeners wait already. What could begin something new goes first, then the rest is awaited. */
+static void node_unwind(struct node *node)
+{
+    bool over = node->spool == NULL;
+
+    node->draining = true;
+    node->phase = NODE_OVER;
+    for (uint32_t i = 0; i < node->listener_count; i++)
+        listener_close(&node->listeners[i]);
+    if (node->control != NULL)
+        control_end(node->control, true);
+    users_watch_stop(node);
+    local_destroy(&node->local);
+    outbound_destroy(&node->outbound);
+    queue_destroy(&node->queue);
+    if (!over)
+        spool_stop(node->spool, node_unwound, &over);
+    while (!over || node_listening(node) || users_watch_busy(node) ||
+           (node->control != NULL && control_busy(node->control)))
+        shard_tick(node->shard, true);
+}
+
 void node_stop(struct shard *shard, void *context)
 {
     struct kilatd *kilatd = context;
     struct node *node = shard->user;
 
+    if (node->phase != NODE_OVER)
+        node_unwind(node);
     shard_undefer(&node->check);
     users_watch_destroy(node);
     control_destroy(&node->control);
@@ -257,22 +295,16 @@ static void node_spool_stopped(void *context)
     dns_stop(node->dns, node_dns_stopped, node);
 }
 
-static bool node_listening(const struct node *node)
-{
-    for (uint32_t i = 0; i < node->listener_count; i++)
-        if (node->listeners[i].fd >= 0)
-            return true;
-    return false;
-}
-
-/* The queues give each other back what they were lent, so none goes before all have stopped. */
+/* The queues give each other back what they were lent, so none goes before all have stopped; and rounds are sent by
+ * shard 0, so none goes before that one. */
 static bool node_is_empty(const struct node *node)
 {
     return atomic_load(&node->kilatd->stopped_queues) == node->kilatd->shard_count &&
            list_empty(&node->sessions) && outbound_sessions(node->outbound) == 0 &&
            !local_busy(node->local) && !node_listening(node) && node->password_checks == 0 &&
-           !users_watch_busy(node) && !node->reloading &&
-           (node->control == NULL || !control_busy(node->control));
+           !users_watch_busy(node) && !node->reloading && node->rounds == 0 &&
+           (node->control == NULL || !control_busy(node->control)) &&
+           (node->shard->index == 0 || atomic_load(&node->kilatd->rounds_over));
 }
 
 static void node_check(struct shard_task *task)
@@ -281,6 +313,8 @@ static void node_check(struct shard_task *task)
 
     if (node->phase != NODE_DRAINING || !node_is_empty(node))
         return;
+    if (node->shard->index == 0)
+        atomic_store(&node->kilatd->rounds_over, true);
     node->phase = NODE_SPOOL_STOPPING;
     spool_stop(node->spool, node_spool_stopped, node);
 }
@@ -305,7 +339,7 @@ static void node_end_all(struct node *node)
     }
     outbound_end(node->outbound, cut);
     if (node->control != NULL)
-        control_end(node->control);
+        control_end(node->control, cut);
 }
 
 static void node_again(struct timer *timer)
@@ -321,11 +355,15 @@ static void node_again(struct timer *timer)
 
 static void node_begin_stop(struct node *node)
 {
+    uint64_t until_ns = node->shard->now_ns + atomic_load(&node->kilatd->patience_ms) * MS_NS;
+
+    if (node->phase == NODE_DRAINING) /* told again: less patience, never more */
+        node->patience_until_ns = MIN(node->patience_until_ns, until_ns);
     if (node->phase != NODE_RUNNING)
         return;
     node->phase = NODE_DRAINING;
     node->draining = true;
-    node->patience_until_ns = node->shard->now_ns + node->kilatd->patience_ms * MS_NS;
+    node->patience_until_ns = until_ns;
     log_event(node->shard->log, LOG_NOTICE, "shard.stopping",
               log_u64("sessions", node->session_count),
               log_u64("outgoing", outbound_sessions(node->outbound)));

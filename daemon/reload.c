@@ -61,7 +61,8 @@ struct reload {
 static int reload_read(struct kilatd *kilatd, struct settings *settings, struct buf *error)
 {
     if (kilatd->config_path == NULL)
-        return settings_parse(settings_table(), kilatd->config_text, "settings", settings, error);
+        return settings_parse(settings_table(), kilatd->config_text, kilatd->config_name, settings,
+                              error);
     return settings_read(settings_table(), kilatd->config_path, settings, error);
 }
 
@@ -137,6 +138,8 @@ static void reload_read_done(struct ring_op *op)
 {
     struct reload *reload = CONTAINER_OF(op, struct reload, op);
 
+    if (op->result >= 0 && reload->node->draining)
+        buf_append_cstr(&reload->error, "the server is stopping");
     if (op->result < 0 || reload->node->draining) {
         generation_unref(&reload->generation);
         reload_end(reload, op->result < 0 ? op->result : -ECANCELED);

@@ -8,6 +8,9 @@ static void round_deliver(struct shard *on, struct shard_message *message)
     struct node *node = on->user;
 
     if (round->at == on->count) {
+        ASSERT(node->rounds > 0);
+        node->rounds--;
+        node_check_empty(node);
         round->finished(node, round);
         return;
     }
@@ -27,5 +30,6 @@ void round_begin(struct node *node, struct round *round)
     ASSERT(node->shard->index == 0);
     round->message.deliver = round_deliver;
     round->at = 0;
+    node->rounds++; /* the shards stay until it is over, or a visit would find nobody */
     shard_send(node->shard, 0, &round->message);
 }

@@ -129,7 +129,8 @@ static int users_watch_job(struct ring_op *op)
     if (before.size_bytes == 0 && watch->had_accounts) {
         /* An editor that writes in place begins with an empty file, and nobody may be told meanwhile that he does not
          * exist. */
-        buf_printf(&watch->error, "%s: is empty; a file of no accounts holds a comment", watch->path);
+        buf_printf(&watch->error, "%s: is empty; a file of no accounts holds a comment",
+                   watch->path);
         return -ENODATA;
     }
     r = users_file_read(watch->path, &watch->table, &watch->error);
@@ -158,19 +159,18 @@ static void users_watch_done(struct ring_op *op)
     if (op->result == 1) {
         log_event(node->shard->log, LOG_NOTICE, "users.read",
                   log_u64("accounts", watch->table->count));
-        if (accounts_create(watch->table, &accounts) == 0)
+        if (!watch->stopping && accounts_create(watch->table, &accounts) == 0)
             accounts_hand_round(node, accounts);
         else
             users_table_destroy(&watch->table);
         watch->table = NULL;
-        watch->last_error = 0;
     } else if (op->result < 0 && op->result != watch->last_error) {
         log_event(node->shard->log, LOG_ERROR, "users.not_read",
                   log_text("error", buf_slice(&watch->error)),
                   log_cstr("now", node->accounts->table == NULL ? "answering 451"
                                                                 : "the old table stays"));
-        watch->last_error = op->result;
     }
+    watch->last_error = MIN(op->result, 0);
     if (watch->stopping)
         node_check_empty(node);
     users_watch_again(watch);
