@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/file.h"
 #include "daemon/round.h"
 
 /* ---- accounts ------------------------------------------------------------------------------------------- */
@@ -53,6 +54,7 @@ struct reload {
     struct ring_op op;
     struct node *node;
     struct generation *generation; /* new */
+    int log_fd; /* the log's file, opened anew: it may have been rotated; -1: none */
     struct buf error;
     reload_done_fn *done;
     void *context;
@@ -64,6 +66,20 @@ static int reload_read(struct kilatd *kilatd, struct settings *settings, struct 
         return settings_parse(settings_table(), kilatd->config_text, kilatd->config_name, settings,
                               error);
     return settings_read(settings_table(), kilatd->config_path, settings, error);
+}
+
+static int reload_open_log(struct reload *reload, const struct settings *settings)
+{
+    int r;
+
+    if (settings->log_file[0] == 0)
+        return 0;
+    r = file_open_path(settings->log_file, FILE_WRITE | FILE_CREATE | FILE_APPEND, 0640,
+                       &reload->log_fd);
+    if (r < 0)
+        buf_printf(&reload->error, "%s: cannot be opened: %s; nothing was changed",
+                   settings->log_file, strerror(-r));
+    return r;
 }
 
 static int reload_job(struct ring_op *op)
@@ -87,6 +103,8 @@ static int reload_job(struct ring_op *op)
         }
     }
     if (r == 0)
+        r = reload_open_log(reload, &settings);
+    if (r == 0)
         r = generation_create(&settings, &reload->generation);
     if (r < 0)
         settings_free(settings_table(), &settings);
@@ -102,6 +120,8 @@ static void reload_end(struct reload *reload, int result)
     log_event(node->shard->log, result == 0 ? LOG_NOTICE : LOG_ERROR,
               result == 0 ? "reload.done" : "reload.refused", log_text("text", text));
     node->reloading = false;
+    if (reload->log_fd >= 0)
+        ring_close(reload->log_fd); /* not taken over */
     if (reload->done != NULL)
         reload->done(reload->context, result, text);
     buf_deinit(&reload->error);
@@ -130,6 +150,11 @@ static void reload_finished(struct node *node, struct round *round)
 
     generation_unref(&node->kilatd->generation);
     node->kilatd->generation = reload->generation;
+    if (reload->log_fd >= 0) {
+        node->kilatd->log_fd = reload->log_fd; /* the writer closes the one before */
+        log_writer_reopen(node->kilatd->log_writer, reload->log_fd);
+        reload->log_fd = -1;
+    }
     users_watch_now(node);
     reload_end(reload, 0);
 }
@@ -160,6 +185,7 @@ void reload_begin(struct node *node, reload_done_fn *done, void *context)
         return;
     }
     reload->node = node;
+    reload->log_fd = -1;
     reload->done = done;
     reload->context = context;
     buf_init(&reload->error, 8 * KIB);
