@@ -31,3 +31,7 @@ endif()
 # ASSERT of ours is on in every build, so NDEBUG has nothing to switch off.
 string(REPLACE "-DNDEBUG" "" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
 string(REPLACE "-O3" "-O2" CMAKE_C_FLAGS_RELEASE "${CMAKE_C_FLAGS_RELEASE}")
+# core/ calls the door and the door calls core/ back, and which of them the linker meets first differs from program to
+# program: it looks at all libraries until nothing is missing.
+string(REPLACE "<LINK_LIBRARIES>" "-Wl,--start-group <LINK_LIBRARIES> -Wl,--end-group" CMAKE_C_LINK_EXECUTABLE
+  "${CMAKE_C_LINK_EXECUTABLE}")
