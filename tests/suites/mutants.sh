@@ -131,12 +131,12 @@ main() {
     first=0
     [ "$wanted" = "$count" ] && [ -z "${SUITE_BUDGET_S:-}" ] || first=$((10#$(date +%j) * 7 % count))
     copy_tree
-    started_ms=$(report_now_ms)
+    started_ms=0
     for ((i = 0; i < wanted; i++)); do
         row=${rows[(first + i) % count]}
         IFS=$'\t' read -r -a fields <<<"$row"
         [ ${#fields[@]} = 7 ] || report_die "tests/mutants.tsv: seven fields expected, ${#fields[@]} in: $row"
-        if [ -n "${SUITE_BUDGET_S:-}" ] && [ $(($(report_now_ms) - started_ms)) -ge $((SUITE_BUDGET_S * 1000)) ]; then
+        if [ -n "${SUITE_BUDGET_S:-}" ] && [ "$i" -gt 0 ] && [ $(($(report_now_ms) - started_ms)) -ge $((SUITE_BUDGET_S * 1000)) ]; then
             printf '  the time is up after %d of %d mutants; ./check mutants tries all\n' "$i" "$count"
             break
         fi
@@ -145,6 +145,7 @@ main() {
         status=0
         try_mutant "${fields[@]}" >"$log" 2>&1 || status=1
         suite_record "${fields[0]}" "$status" "$log" "$case_ms"
+        [ "$i" != 0 ] || started_ms=$(report_now_ms) # the first one has also built the copy
     done
 }
 
