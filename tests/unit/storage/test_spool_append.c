@@ -223,6 +223,32 @@ Test(spool_append, too_big_is_refused)
     world_destroy(world);
 }
 
+/* Goal: what the memory of a group held before never reaches the disk. */
+Test(spool_append, gaps_are_zero)
+{
+    struct world *world = world_create();
+    struct posting *posting;
+    uint8_t bytes[SPOOL_BLOCK_BYTES];
+    uint64_t offset;
+    char path[600];
+    int fd;
+
+    world_open(world);
+    (void)post(world, 1, "x", 1);
+    memset(world->spool->d.slab->data + world->spool->d.slab->used_bytes, 0xa5,
+           SPOOL_SLAB_BYTES - world->spool->d.slab->used_bytes);
+    posting = post(world, 1, "y", 1);
+    offset = (uint64_t)posting->append.location.offset_16 * 16 - SPOOL_GROUP_HEADER_BYTES;
+    path_of(world, "D-00000001", path, sizeof(path));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(pread(fd, bytes, sizeof(bytes), (off_t)offset), (ssize_t)sizeof(bytes));
+    (void)close(fd);
+    for (size_t i = SPOOL_GROUP_HEADER_BYTES + posting->append.location.record_bytes;
+         i < sizeof(bytes); i++)
+        cr_assert_eq(bytes[i], 0, "byte %zu", i);
+    world_destroy(world);
+}
+
 struct room {
     struct spool_waiter waiter;
     bool ready;

@@ -84,6 +84,24 @@ Test(spool_journal, ranges_beyond_the_units_and_unknown_ids_mean_nothing)
     world_destroy(world);
 }
 
+/* Goal: records are absolute (QUEUE I17): saying it twice finishes nothing else. */
+Test(spool_journal, a_unit_ends_once_however_often_it_is_said)
+{
+    struct world *world = world_create();
+    struct posting *posting;
+
+    world_open(world);
+    posting = post(world, 2, "x", 1);
+    note_done(world, posting->append.id, 1, 1);
+    note_done(world, posting->append.id, 1, 1);
+    world_close(world);
+    world_open(world);
+    cr_assert_eq(world->message_count, 1);
+    cr_assert_eq(world->messages[0].units[0].state, SPOOL_UNIT_WAITING);
+    cr_assert_eq(world->messages[0].units[1].state, SPOOL_UNIT_DONE);
+    world_destroy(world);
+}
+
 Test(spool_journal, the_last_deferral_counts_and_keeps_its_reason)
 {
     struct world *world = world_create();
