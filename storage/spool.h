@@ -41,14 +41,13 @@ struct spool_location {
 /* ---- opening -------------------------------------------------------------------------------- */
 
 struct spool_config {
-    const char *path;       /* the spool's directory; made when missing (its parent must exist) */
-    uint32_t number;        /* 0..1023, the high bits of its ids */
-    uint64_t segment_bytes; /* D: 1M..1G, a multiple of 1M; J segments are a quarter of it, at least
-                               1M */
-    uint32_t spare_segments; /* prewritten ahead of need: 1 or more */
-    uint64_t hot_bytes_max;  /* group memory kept for sending; beyond it bodies are read again */
-    uint64_t
-        gather_bytes_max; /* groups not yet durable; beyond it spool_append_* answers -EAGAIN */
+    const char *path;          /* the spool's directory; made when missing (its parent must exist) */
+    uint32_t number;           /* 0..1023, the high bits of its ids */
+    uint64_t segment_bytes;    /* D: 1M..1G, whole MiB; smaller than 2M is taken as 2M, the least
+                                  that holds a full group; J segments are a quarter, at least 2M */
+    uint32_t spare_segments;   /* prewritten ahead of need: 1 or more */
+    uint64_t hot_bytes_max;    /* group memory kept for sending; beyond it bodies are read again */
+    uint64_t gather_bytes_max; /* groups not yet durable; beyond it appends answer -EAGAIN */
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
     bool force_file_system;    /* accept tmpfs and others than ext4 and XFS */
     bool buffered;             /* never try O_DIRECT (tests of the fallback) */
@@ -91,10 +90,12 @@ struct spool_report {
     uint64_t microseconds;
 };
 /* Locks the directory, reads all segments, replays J, decides where the log ends (QUEUE I18), and
- * calls `each` for every message that is not finished, in order of id. Writes nothing but what a
- * new spool needs and a first spare segment. 0 or -errno, with one sentence in `error`: another
- * process holds it (its pid), a foreign or newer format, an unsupported file system (how to force
- * it), permissions. Blocks. */
+ * calls `each` for every message that is not finished, in order of id (a value other than 0 ends
+ * it and is returned). Writes nothing but what a new spool needs, SUPER's older slot and first
+ * spare segments; D segments that hold nothing unfinished and nothing damaged become spares or
+ * go. A message whose body is damaged is presented too; reading it answers -EBADMSG. 0 or -errno,
+ * with one sentence in `error`: another process holds it (its pid), a foreign or newer format, an
+ * unsupported file system (how to force it), permissions. Blocks. */
 typedef int spool_recover_fn(void *context, const struct spool_recovered_message *message);
 int spool_recover(const struct spool_config *config, spool_recover_fn *each, void *context,
                   struct spool_recovery **ret_recovery, struct spool_report *ret_report,
@@ -103,7 +104,8 @@ void spool_recovery_destroy(struct spool_recovery **recovery); /* instead of spo
 
 /* Takes `*recovery` and is ready to append at once. 0 or -errno. Shard: becomes the owner. */
 int spool_start(struct shard *shard, struct spool_recovery **recovery, struct spool **ret_spool);
-/* Flushes what gathers and J, then calls `stopped`; no append may be begun from now on. */
+/* Flushes what gathers and J, then calls `stopped`; appends are refused with -ESHUTDOWN from now
+ * on. Uploads not yet appended are the caller's to abort, readers to close. */
 typedef void spool_stopped_fn(void *context);
 void spool_stop(struct spool *spool, spool_stopped_fn *stopped, void *context);
 /* After `stopped`. Releases the lock. */
@@ -111,8 +113,8 @@ void spool_destroy(struct spool **spool);
 
 const uint8_t *spool_uuid(const struct spool *spool); /* SPOOL_UUID_BYTES */
 uint64_t spool_next_id(struct spool *spool);          /* a fresh message id */
-uint64_t spool_recovery_counter(
-    const struct spool_recovery *recovery); /* first id it will give out, for tests */
+/* The first id it will give out. */
+uint64_t spool_recovery_counter(const struct spool_recovery *recovery);
 
 /* ---- accepting ------------------------------------------------------------------------------ */
 
@@ -240,7 +242,7 @@ struct spool_counters {
     uint64_t appended, append_failures, groups, group_bytes, journal_flushes, journal_bytes;
     uint64_t body_copied_bytes; /* by the one function that copies bodies */
     uint64_t body_bytes;        /* of the messages appended: copies per byte = the ratio */
-    uint64_t reads_hot, reads_cold, damaged;
+    uint64_t reads_hot, reads_cold, reads_repeated, damaged;
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
     bool direct; /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
 };

@@ -10,11 +10,15 @@ int spool_admit(struct spool *spool, uint64_t record_bytes)
     struct spool_log *log = &spool->d;
     int r = spool_log_error(log);
 
-    ASSERT(!spool->stopping);
+    if (spool->stopping)
+        return -ESHUTDOWN;
     if (r < 0)
         return r;
-    if (!spool_journal_ok(spool))
-        return -EIO; /* a message whose fate cannot be written would be delivered twice */
+    if (!spool_journal_ok(spool)) {
+        /* A message whose fate cannot be written would be delivered twice. */
+        r = spool_log_error(&spool->j);
+        return r < 0 ? r : -EIO;
+    }
     if (log->pending_bytes != 0 &&
         log->pending_bytes + record_bytes > spool->config.gather_bytes_max)
         return -EAGAIN;

@@ -8,6 +8,10 @@
  * reserve -> open -> (full, or its turn) closed -> sealed for its place -> flying -> durable
  * ^------- write failed: once more, next segment --+ */
 
+/* What an ordinary record and the padding of the groups before it need at most. A larger one that
+ * does not fit into the last segment is refused when its turn comes. */
+#define RECORD_ROOM_BYTES (128u * 1024u)
+
 static void log_submit(struct spool_log *log);
 static void log_written(struct ring_op *op);
 
@@ -138,7 +142,7 @@ int spool_log_error(const struct spool_log *log)
     if (error == 0 || log->next != NULL)
         return 0;
     if (log->current != NULL && log->current->size_bytes - log->current->used_bytes >
-                                    log->pending_bytes + 2 * (uint64_t)SPOOL_GROUP_BYTES_MAX)
+                                    log->pending_bytes + RECORD_ROOM_BYTES)
         return 0;
     return error == -ENOSPC || error == -EDQUOT ? -ENOSPC : -EIO;
 }

@@ -344,6 +344,7 @@ struct spool_recovered_segment {
     uint64_t size_bytes;
     uint32_t seed;
     bool live, damaged;
+    bool empty; /* nothing was ever written to it */
 };
 struct spool_recovery_stream {
     struct spool_recovered_segment *segments;

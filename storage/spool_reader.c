@@ -92,6 +92,7 @@ static void fetch_read_done(struct ring_op *op)
     if (r == 0 && !fetch->reader->closing)
         r = fetch_verify(fetch);
     if (r < 0 && !fetch->again && !fetch->reader->closing) {
+        spool->counters.reads_repeated++;
         fetch->again = true; /* a flipped bit on the way is not one on the disk */
         fetch_read(fetch);
         return;

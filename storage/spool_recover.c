@@ -193,6 +193,7 @@ static int scan_one(struct spool_recover_run *recover, char stream,
     struct spool_recovery *recovery = recover->recovery;
     struct spool_scan_result result;
     struct file_info info;
+    size_t notes = recover->notes.count;
     char name[SPOOL_NAME_SIZE];
     int fd, r;
 
@@ -210,6 +211,7 @@ static int scan_one(struct spool_recover_run *recover, char stream,
                            &result);
         segment->seed = result.seed;
         segment->damaged = segment->damaged || !result.readable || result.read_error;
+        segment->empty = result.groups == 0 && recover->notes.count == notes;
         recover->report->bytes_scanned += info.size_bytes;
         recover->report->groups += result.groups;
         recover->report->torn_groups += result.torn_groups;
@@ -284,6 +286,8 @@ static int recovery_create(const struct spool_config *config, struct buf *error,
     if (recovery == NULL)
         return -ENOMEM;
     recovery->config = *config;
+    /* The least that holds the header block and a group of the largest size. */
+    recovery->config.segment_bytes = MAX(config->segment_bytes, 2 * MIB);
     recovery->config.path = recovery->path = strdup(config->path);
     r = recovery->path == NULL
             ? -ENOMEM

@@ -21,21 +21,20 @@ static int segment_recycle(struct spool_recovery *recovery, struct spool_recover
     return spool_recovery_add_spare(stream, stream->next_spare++);
 }
 
+/* `all`: also those in which something was written. */
 static void stream_recycle(struct spool_recovery *recovery, struct spool_recovery_stream *stream,
-                           char letter, uint64_t size_bytes, uint32_t spare_target)
+                           char letter, bool all, uint64_t size_bytes, uint32_t spare_target)
 {
     uint32_t kept = 0;
 
+    stream->last_number = stream->count == 0 ? 0 : stream->segments[stream->count - 1].number;
     for (uint32_t i = 0; i < stream->count; i++) {
         struct spool_recovered_segment *segment = &stream->segments[i];
 
-        if (segment->live || segment->damaged ||
+        if (segment->live || segment->damaged || !(all || segment->empty) ||
             segment_recycle(recovery, stream, letter, segment, size_bytes, spare_target) < 0)
             stream->segments[kept++] = *segment;
     }
-    stream->last_number =
-        stream->count == 0 ? 0
-                           : MAX(stream->last_number, stream->segments[stream->count - 1].number);
     stream->count = kept;
 }
 
@@ -91,6 +90,7 @@ int spool_recover_finish(struct spool_recover_run *recover)
     struct spool_recovery *recovery = recover->recovery;
     struct spool_super *super = &recovery->directory.super;
     uint64_t j_bytes = spool_journal_segment_bytes(&recovery->config);
+    bool all;
     int r;
 
     recovery->direct = direct_works(recovery);
@@ -98,13 +98,11 @@ int spool_recover_finish(struct spool_recover_run *recover)
     r = file_list(recovery->directory.spare_fd, spare_each, recovery);
     if (r < 0)
         return r;
-    stream_recycle(recovery, &recovery->d, 'D', recovery->config.segment_bytes,
+    stream_recycle(recovery, &recovery->d, 'D', true, recovery->config.segment_bytes,
                    MAX(recovery->config.spare_segments, 1u));
     /* A note is needed as long as its message is on disk. */
-    recovery->j.last_number =
-        recovery->j.count == 0 ? 0 : recovery->j.segments[recovery->j.count - 1].number;
-    if (recovery->d.count == 0 && file_sync_dir(recovery->directory.dir_fd) == 0)
-        stream_recycle(recovery, &recovery->j, 'J', j_bytes, 1);
+    all = recovery->d.count == 0 && file_sync_dir(recovery->directory.dir_fd) == 0;
+    stream_recycle(recovery, &recovery->j, 'J', all, j_bytes, 1);
     recovery->next_counter =
         MAX(super->id_limit, recover->any_id ? recover->highest_counter + 1 : 1);
     super->id_limit = recovery->next_counter + SPOOL_ID_GAP;

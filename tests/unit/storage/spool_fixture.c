@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define GUARD_MS 10000
+#define GUARD_MS 60000 /* far more than a loaded machine needs */
 
 static void run(const char *format, ...)
 {
@@ -118,7 +118,7 @@ void world_until(struct world *world, const bool *flag)
     shard_timer_arm(&world->shard, &world->guard, GUARD_MS);
     while (!*flag) {
         world_tick(world);
-        cr_assert(!world->late, "nothing happened for ten seconds");
+        cr_assert(!world->late, "nothing happened for a minute");
     }
     shard_timer_disarm(&world->shard, &world->guard);
 }

@@ -54,7 +54,7 @@ struct world *world_crash(const struct world *world);
 void world_destroy(struct world *world);
 
 void world_tick(struct world *world);
-/* Ticks until `*flag`; fails the test after ten seconds. */
+/* Ticks until `*flag`; fails the test after a minute. */
 void world_until(struct world *world, const bool *flag);
 
 const struct world_message *world_find(const struct world *world, uint64_t id);

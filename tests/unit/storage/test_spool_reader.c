@@ -196,40 +196,8 @@ Test(spool_reader, a_read_is_repeated_once)
     cr_assert_eq(came.result, -EIO);
     spool_reader_close(&reader);
     spool_counters(world->spool, &counters);
+    cr_assert_eq(counters.reads_repeated, 1);
     cr_assert_eq(counters.damaged, 1);
-    world_destroy(world);
-}
-
-/* Method: the descriptor is bad when the first read is submitted, and good when the second is. */
-Test(spool_reader, a_read_that_fails_once_is_no_damage)
-{
-    struct world *world = world_create();
-    struct posting *posting;
-    struct spool_reader *reader;
-    struct spool_segment *segment;
-    struct came came = {0};
-    struct spool_counters counters;
-    int right, wrong;
-
-    world->config.hot_bytes_max = 0;
-    world_open(world);
-    posting = post(world, 1, "hello", 5);
-    segment = spool_segment_find(world->spool, posting->append.location.segment);
-    right = fcntl(segment->fd, F_DUPFD_CLOEXEC, 0);
-    wrong = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    cr_assert_eq(dup2(wrong, segment->fd), segment->fd);
-    cr_assert_eq(
-        spool_reader_open(world->spool, &posting->append.location, it_came, &came, &reader), 0);
-    shard_tick(&world->shard, false);
-    cr_assert_eq(dup2(right, segment->fd), segment->fd);
-    (void)close(right);
-    (void)close(wrong);
-    world_until(world, &came.yes);
-    cr_assert_eq(came.result, 0);
-    cr_assert_eq(spool_reader_info(reader)->id, posting->append.id);
-    spool_reader_close(&reader);
-    spool_counters(world->spool, &counters);
-    cr_assert_eq(counters.damaged, 0);
     world_destroy(world);
 }
 

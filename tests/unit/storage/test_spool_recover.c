@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 /* ---- images --------------------------------------------------------------------------------- */
@@ -588,45 +586,5 @@ Test(spool_recover, half_made_segments_are_cleared_away)
     world_open(world);
     cr_assert_neq(access(scene_path(world, "spare/d-00000077.new"), F_OK), 0);
     cr_assert_neq(access(scene_path(world, "spare/d-00000078"), F_OK), 0);
-    world_destroy(world);
-}
-
-/* ---- file systems --------------------------------------------------------------------------- */
-
-#define TMPFS_KIND 0x01021994
-
-Test(spool_recover, tmpfs_is_refused_unless_forced)
-{
-    struct world *world = world_create();
-    struct statfs info;
-    char dir[sizeof(world->dir)], command[400];
-    struct posting *posting;
-    uint8_t *body;
-    size_t size;
-    bool hot;
-
-    if (statfs("/dev/shm", &info) != 0 || info.f_type != TMPFS_KIND)
-        cr_skip("no tmpfs here");
-    (void)strcpy(dir, world->dir);
-    (void)strcpy(world->dir, "/dev/shm/kilat-spool-XXXXXX");
-    cr_assert(mkdtemp(world->dir));
-    world->config.force_file_system = false;
-    cr_assert_eq(world_recover(world), -EMEDIUMTYPE);
-    cr_assert(strstr(world->error, "tmpfs") != NULL && strstr(world->error, "force") != NULL, "%s",
-              world->error);
-    world->config.force_file_system = true;
-    world->config.hot_bytes_max = 0;
-    world_open(world);
-    posting = post(world, 1, "hello", 5);
-    cr_assert_eq(read_back(world, &posting->append.location, &body, &size, &hot), 0);
-    cr_assert_eq(size, 5);
-    free(body);
-    world_close(world);
-    world_open(world);
-    cr_assert_eq(world->message_count, 1);
-    world_close(world);
-    (void)snprintf(command, sizeof(command), "rm -rf %s", world->dir);
-    cr_assert_eq(system(command), 0);
-    (void)strcpy(world->dir, dir);
     world_destroy(world);
 }
