@@ -206,7 +206,7 @@ void shard_tick(struct shard *shard, bool may_wait)
     uint64_t deadline_ns = may_wait ? shard_next_ns(shard) : 0;
 
     ring_wait(shard->ring, deadline_ns);
-    read_clocks(shard); /* before anything runs: after a long sleep, deadlines begin now */
+    read_clocks(shard);          /* before anything runs: after a long sleep, deadlines begin now */
     (void)ring_run(shard->ring); /* how many ran does not matter here */
     take_signals(shard);
     deliver_messages(shard);

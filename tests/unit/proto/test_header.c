@@ -17,12 +17,12 @@ Test(header, date_of_known_days)
         int32_t zone_offset_s;
         const char *want;
     } rows[] = {
-        {0,          0,      "Thu, 1 Jan 1970 00:00:00 +0000" },
-        {951827696,  0,      "Tue, 29 Feb 2000 12:34:56 +0000"},
-        {1795559400, 25200,  "Wed, 25 Nov 2026 05:30:00 +0700"},
+        {0, 0, "Thu, 1 Jan 1970 00:00:00 +0000"},
+        {951827696, 0, "Tue, 29 Feb 2000 12:34:56 +0000"},
+        {1795559400, 25200, "Wed, 25 Nov 2026 05:30:00 +0700"},
         {1795559400, -12600, "Tue, 24 Nov 2026 19:00:00 -0330"},
-        {-1,         0,      "Wed, 31 Dec 1969 23:59:59 +0000"},
-        {4107542400, 0,      "Mon, 1 Mar 2100 00:00:00 +0000" },
+        {-1, 0, "Wed, 31 Dec 1969 23:59:59 +0000"},
+        {4107542400, 0, "Mon, 1 Mar 2100 00:00:00 +0000"},
     };
     char text[HEADER_DATE_SIZE];
 
@@ -146,20 +146,20 @@ static const struct {
     uint64_t bytes;
     bool ended, folded;
 } rows[] = {
-    {"one",                        "Received: a\r\n\r\nReceived: b\r\n",                    1, 15, true,  false},
-    {"in any case",                "RECEIVED: a\r\nreceived: b\r\n\r\n",                    2, 28, true,  false},
-    {"blanks before the colon",    "Received \t: a\r\n\r\n",                                1, 17, true,  false},
-    {"longer names are others",    "Received-SPF: a\r\nXReceived: b\r\nReceive: c\r\n\r\n", 0, 45,
-     true,                                                                                                false},
-    {"a folded line is no field",  "Subject: x\r\n Received: y\r\n\r\n",                    0, 28, true,  false},
-    {"cut names",                  "Rec\r\nReceived\r\nReceived: x\r\n\r\n",                1, 30, true,  false},
-    {"blank line first",           "\r\nReceived: a\r\n",                                   0, 2,  true,  false},
-    {"no blank line",              "Subject: x\r\n",                                        0, 12, false, false},
-    {"a space first",              " Received: a\r\n\r\n",                                  0, 16, true,  true },
-    {"a tab first",                "\tx\r\n\r\n",                                           0, 6,  true,  true },
-    {"CR alone is no blank line",  "\rReceived: a\r\n\r\n",                                 0, 16, true,  false},
-    {"the name twice in one line", "Received: Received: a\r\n\r\n",                         1, 25, true,  false},
-    {"empty",                      "",                                                      0, 0,  false, false},
+    {"one", "Received: a\r\n\r\nReceived: b\r\n", 1, 15, true, false},
+    {"in any case", "RECEIVED: a\r\nreceived: b\r\n\r\n", 2, 28, true, false},
+    {"blanks before the colon", "Received \t: a\r\n\r\n", 1, 17, true, false},
+    {"longer names are others", "Received-SPF: a\r\nXReceived: b\r\nReceive: c\r\n\r\n", 0, 45,
+     true, false},
+    {"a folded line is no field", "Subject: x\r\n Received: y\r\n\r\n", 0, 28, true, false},
+    {"cut names", "Rec\r\nReceived\r\nReceived: x\r\n\r\n", 1, 30, true, false},
+    {"blank line first", "\r\nReceived: a\r\n", 0, 2, true, false},
+    {"no blank line", "Subject: x\r\n", 0, 12, false, false},
+    {"a space first", " Received: a\r\n\r\n", 0, 16, true, true},
+    {"a tab first", "\tx\r\n\r\n", 0, 6, true, true},
+    {"CR alone is no blank line", "\rReceived: a\r\n\r\n", 0, 16, true, false},
+    {"the name twice in one line", "Received: Received: a\r\n\r\n", 1, 25, true, false},
+    {"empty", "", 0, 0, false, false},
 };
 
 Test(header, scan_whole_and_trickled_agree)

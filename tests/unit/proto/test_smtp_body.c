@@ -127,22 +127,22 @@ static const struct {
     struct slice wire;
     bool ends_at_once;
 } forms[] = {
-    {"CRLF.CRLF",       {(const uint8_t *)"\r\n.\r\n", 5},                 true },
-    {"LF.LF",           {(const uint8_t *)"\n.\n", 3},                     false},
-    {"LF.CRLF",         {(const uint8_t *)"\n.\r\n", 4},                   false},
-    {"CRLF.LF",         {(const uint8_t *)"\r\n.\n", 4},                   false},
-    {"CRLF.CR CRLF",    {(const uint8_t *)"\r\n.\r\r\n", 6},               false},
-    {"CR CRLF.CR CRLF", {(const uint8_t *)"\r\r\n.\r\r\n", 7},             false},
-    {"CR.CR",           {(const uint8_t *)"\r.\r", 3},                     false},
-    {"CRLF.CR",         {(const uint8_t *)"\r\n.\r", 4},                   false},
-    {"CR.CRLF",         {(const uint8_t *)"\r.\r\n", 4},                   false},
-    {"CRLF NUL.CRLF",   {(const uint8_t *)"\r\n\0.\r\n", 6},               false},
-    {"CRLF.NUL CRLF",   {(const uint8_t *)"\r\n.\0\r\n", 6},               false},
-    {". SP CRLF",       {(const uint8_t *)"\r\n. \r\n", 6},                false},
-    {"VT.CRLF",         {(const uint8_t *)"\r\n\v.\r\n", 6},               false},
-    {"NEL.NEL",         {(const uint8_t *)"\xc2\x85.\xc2\x85", 5},         false},
-    {"LS.LS",           {(const uint8_t *)"\xe2\x80\xa8.\xe2\x80\xa8", 7}, false},
-    {"LF CR.CRLF",      {(const uint8_t *)"\n\r.\r\n", 5},                 false},
+    {"CRLF.CRLF", {(const uint8_t *)"\r\n.\r\n", 5}, true},
+    {"LF.LF", {(const uint8_t *)"\n.\n", 3}, false},
+    {"LF.CRLF", {(const uint8_t *)"\n.\r\n", 4}, false},
+    {"CRLF.LF", {(const uint8_t *)"\r\n.\n", 4}, false},
+    {"CRLF.CR CRLF", {(const uint8_t *)"\r\n.\r\r\n", 6}, false},
+    {"CR CRLF.CR CRLF", {(const uint8_t *)"\r\r\n.\r\r\n", 7}, false},
+    {"CR.CR", {(const uint8_t *)"\r.\r", 3}, false},
+    {"CRLF.CR", {(const uint8_t *)"\r\n.\r", 4}, false},
+    {"CR.CRLF", {(const uint8_t *)"\r.\r\n", 4}, false},
+    {"CRLF NUL.CRLF", {(const uint8_t *)"\r\n\0.\r\n", 6}, false},
+    {"CRLF.NUL CRLF", {(const uint8_t *)"\r\n.\0\r\n", 6}, false},
+    {". SP CRLF", {(const uint8_t *)"\r\n. \r\n", 6}, false},
+    {"VT.CRLF", {(const uint8_t *)"\r\n\v.\r\n", 6}, false},
+    {"NEL.NEL", {(const uint8_t *)"\xc2\x85.\xc2\x85", 5}, false},
+    {"LS.LS", {(const uint8_t *)"\xe2\x80\xa8.\xe2\x80\xa8", 7}, false},
+    {"LF CR.CRLF", {(const uint8_t *)"\n\r.\r\n", 5}, false},
 };
 
 Test(smtp_body, only_one_of_sixteen_forms_ends_a_message)
@@ -244,12 +244,12 @@ static void round_trip(struct slice content, size_t cut)
 Test(smtp_body, what_is_stuffed_is_read_back)
 {
     static const struct slice contents[] = {
-        {(const uint8_t *)".\r\n",                 3 },
-        {(const uint8_t *)"..\r\n",                4 },
-        {(const uint8_t *)"a\r\n.\r\n",            6 },
-        {(const uint8_t *)".\r\n.\r\n.b\r\n",      10},
+        {(const uint8_t *)".\r\n", 3},
+        {(const uint8_t *)"..\r\n", 4},
+        {(const uint8_t *)"a\r\n.\r\n", 6},
+        {(const uint8_t *)".\r\n.\r\n.b\r\n", 10},
         {(const uint8_t *)"a.\r\n..\r\n\r\n.\r\n", 13},
-        {(const uint8_t *)"\r\n\r\n",              4 },
+        {(const uint8_t *)"\r\n\r\n", 4},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
