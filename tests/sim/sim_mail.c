@@ -15,6 +15,7 @@
 #include "tests/sim/sim_worlds.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -129,7 +130,7 @@ static void trouble_of_site(struct sim_site *site)
     if (site->in_hand)
         return;
     site->in_hand = true;
-    switch (sim_between(0, 7)) {
+    switch (sim_between(0, 8)) {
     case 0:
         sim_site_kill(site);
         break;
@@ -157,6 +158,12 @@ static void trouble_of_site(struct sim_site *site)
         break;
     case 6:
         sim_site_reload(site);
+        break;
+    case 7: /* no descriptor is to be had for a while */
+        sim.errors_expected = true;
+        sim_fd_limit(site->process, (int)sim_between(0, 4));
+        sim_sleep(sim_between(0, 30 * SECOND_NS));
+        sim_fd_limit(site->process, INT_MAX);
         break;
     default:
         break;

@@ -222,6 +222,7 @@ struct sim_process *sim_process_start(struct sim_host *host, const char *name, s
     snprintf(process->name, sizeof(process->name), "%s", name);
     process->alive = true;
     process->cpu_count = 1;
+    process->fd_max = SIM_PROCESS_FDS;
     process->random.state = sim_random_u64(&sim.random);
     process->context = context;
     list_init(&process->fibers);
@@ -277,13 +278,26 @@ void sim_host_power_on(struct sim_host *host)
 int sim_fd_take(struct sim_process *process, enum sim_fd_kind kind, void *object)
 {
     /* 0 to 2 are a daemon's standard files. */
-    for (int fd = 3; fd < SIM_PROCESS_FDS; fd++) {
+    for (int fd = 3; fd < process->fd_max; fd++) {
         if (process->fds[fd].kind == SIM_FD_NONE) {
             process->fds[fd] = (struct sim_fd){.kind = kind, .object = object};
             return fd;
         }
     }
     return -EMFILE;
+}
+
+void sim_fd_limit(struct sim_process *process, int spare)
+{
+    int fd = 3;
+
+    if (spare >= SIM_PROCESS_FDS) {
+        process->fd_max = SIM_PROCESS_FDS;
+        return;
+    }
+    for (int free_count = 0; fd < SIM_PROCESS_FDS && free_count < spare; fd++)
+        free_count += process->fds[fd].kind == SIM_FD_NONE;
+    process->fd_max = fd;
 }
 
 void *sim_fd_object(struct sim_process *process, int fd, enum sim_fd_kind kind)

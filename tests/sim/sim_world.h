@@ -114,6 +114,7 @@ struct sim_process {
     uint32_t cpu_count;
     struct sim_random random; /* what clock.h's random_bytes() gives out */
     struct sim_fd fds[SIM_PROCESS_FDS];
+    int fd_max; /* one more than the highest that is given out: RLIMIT_NOFILE */
     struct list_node fibers;
     struct list_node rings;
     struct list_node logs; /* of struct log_writer */
@@ -138,6 +139,8 @@ void sim_host_power_on(struct sim_host *host);
 
 /* A descriptor of the current process, as low as there is; -EMFILE. */
 int sim_fd_take(struct sim_process *process, enum sim_fd_kind kind, void *object);
+/* As if the limit had been reached: only `spare` more can be had; INT_MAX: as many as ever. */
+void sim_fd_limit(struct sim_process *process, int spare);
 /* NULL when `fd` is not open or not of that kind. */
 void *sim_fd_object(struct sim_process *process, int fd, enum sim_fd_kind kind);
 
@@ -167,6 +170,7 @@ struct sim {
     int32_t next_pid;
     bool verbose;
     bool over;
+    bool errors_expected; /* the world gives reasons to log some */
     uint64_t events_run;
     uint64_t trace_hash;
     char failure[1024]; /* empty: none so far */
