@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "core/assert.h"
+#include "daemon/local_late.h"
 #include "proto/header.h"
 #include "storage/maildir.h"
 
@@ -36,6 +37,7 @@ struct local_item {
     char directory[LOCAL_DIRECTORY_SIZE];
     uint32_t recipient; /* of the attempt */
     uint32_t message;
+    bool invisible; /* DONE, but its rename has failed */
 };
 
 struct local {
@@ -54,6 +56,7 @@ struct local {
     struct maildir_file big_file;
     struct slice big_piece;
     struct shard_task again;
+    struct local_late *late; /* DONE, and not visible yet */
 };
 
 static void local_fill(struct local *local);
@@ -81,12 +84,13 @@ static void local_published(struct ring_op *op)
     for (uint32_t i = 0; i < local->item_count; i++) {
         if (local->files[i].result == 0) {
             local->node->counters.local_delivered++;
-        } else if (local->files[i].result != -ECANCELED) {
+        } else if (local->items[i].invisible) {
             char id[SPOOL_ID_TEXT_SIZE];
             spool_id_format(local->files[i].id, id);
             log_event(local->node->shard->log, LOG_ERROR, "mailbox.publish_failed",
                       log_cstr("id", id), log_cstr("mailbox", local->items[i].directory),
                       log_cstr("error", strerror(-local->files[i].result)));
+            local_late_add(local->late, &local->files[i]);
         }
     }
     local_batch_over(local);
@@ -98,9 +102,13 @@ static int local_publish_job(struct ring_op *op)
 {
     struct local *local = CONTAINER_OF(op, struct local, op);
 
-    for (uint32_t i = 0; i < local->item_count; i++)
-        if (local->files[i].result == 0)
-            (void)maildir_batch_publish(local->node->kilatd->mail_root_fd, &local->files[i], 1);
+    for (uint32_t i = 0; i < local->item_count; i++) {
+        struct maildir_item *file = &local->files[i];
+        if (file->result < 0)
+            continue;
+        (void)maildir_batch_publish(local->node->kilatd->mail_root_fd, file, 1); /* in file->result */
+        local->items[i].invisible = file->result < 0;
+    }
     return 0;
 }
 
@@ -453,7 +461,7 @@ void local_ready(struct local *local)
 
 bool local_busy(const struct local *local)
 {
-    return local->step != LOCAL_REST;
+    return local->step != LOCAL_REST || local_late_busy(local->late);
 }
 
 int local_create(struct node *node, struct local **ret_local)
@@ -465,6 +473,10 @@ int local_create(struct node *node, struct local **ret_local)
     local->node = node;
     local->big_file.fd = -1;
     shard_task_init(&local->again, local_again);
+    if (local_late_create(node, &local->late) < 0) {
+        free(local);
+        return -ENOMEM;
+    }
     *ret_local = local;
     return 0;
 }
@@ -477,6 +489,7 @@ void local_destroy(struct local **local)
         return;
     ASSERT(!local_busy(l));
     shard_undefer(&l->again);
+    local_late_destroy(&l->late);
     free(l->items);
     free(l->files);
     free(l);
