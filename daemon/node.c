@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/assert.h"
 #include "core/clock.h"
@@ -87,6 +88,7 @@ static int node_open_spool(struct node *node)
         .gather_bytes_max = NODE_GATHER_BYTES_MAX,
         .journal_flush_ms = NODE_JOURNAL_FLUSH_MS,
         .force_file_system = settings->force_file_system,
+        .owner_pid = (int32_t)getpid(), /* for whoever starts a second server on it */
     };
     char path[4096];
     int r;
