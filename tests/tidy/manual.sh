@@ -17,6 +17,13 @@ for program in kilatd kilatctl kilat-bench; do
         [ "$word" = --help ] && continue
         plain "$page" | grep -qE -- "(^|[^a-z-])$word([^a-z-]|\$)" || { echo "$page does not have $word, which $program --help has" && status=1; }
     done
+    # Commands stand in the help two blanks in: "message hold|release ID" are two of them.
+    while read -r first second _; do
+        for word in ${second//|/ }; do
+            plain "$page" | grep -qE -- "(^|[^a-z-])$first $word([^a-z-]|\$)" || { echo "$page does not have \"$first $word\"" && status=1; }
+        done
+        plain "$page" | grep -qE -- "(^|[^a-z-])$first([^a-z-]|\$)" || { echo "$page does not have \"$first\"" && status=1; }
+    done < <(sed -nE 's/^  ([a-z]+)(( [a-z][a-z|]*)?)(  .*| [^a-z].*|$)/\1\2/p' <<<"$help")
     for word in $(plain "$page" | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
         grep -qF -- "$word" <<<"$help" || { echo "$program --help does not have $word, which $page has" && status=1; }
     done
