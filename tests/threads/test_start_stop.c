@@ -300,6 +300,7 @@ static void a_stop_under_load_loses_nothing(void)
 /* Clients that wait, and a reader that has stopped reading: 421 for those who can hear it, an end for all. */
 static void a_stop_ends_idle_and_stuck_sessions(void)
 {
+    uint64_t began_ns = clock_monotonic_ns();
     struct client idle, in_data, reader, locker;
     struct buf body;
     int small = 4096;
@@ -329,6 +330,7 @@ static void a_stop_ends_idle_and_stuck_sessions(void)
     CHECK(client_line(&locker) && strncmp(locker.line, "-ERR", 4) == 0, "%s", locker.line);
     kilatd_stop(alam->kilatd, 0); /* whoever asks a second time has no patience */
     server_end(alam);
+    CHECK(clock_monotonic_ns() - began_ns < 30 * SECOND_NS, "the stop took long");
     client_close(&idle);
     client_close(&in_data);
     client_close(&reader);

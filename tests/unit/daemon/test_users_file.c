@@ -102,7 +102,7 @@ Test(users_file, lines_of_dovecot_are_read)
     static const char text[] =
         "# accounts\n"
         "\n"
-        "Penulis@DebianIndonesia.test:{CRYPT}$y$j9T$a$b:1000:1000::/home/p::\n"
+        "Penulis@DebianIndonesia.test:{CRYPT}$y$j9T$a$b:1000:1000::/var/p::\n"
         "fadli+x@kawan.test:$6$salt$hash\n"
         "gone_a.b-c@kawan.test:*\n"
         "lower@kawan.test:{crypt}$2b$05$x\n";
