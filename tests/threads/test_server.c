@@ -88,6 +88,33 @@ static void a_letter_crosses_to_the_other_server(void)
     empty_mailbox(kawan, "fadli");
 }
 
+/* One letter, three mailboxes, two servers. */
+static void a_letter_to_many_reaches_each(void)
+{
+    static const char body[] = "Subject: to all\r\n\r\nHello everybody.\r\n";
+    struct client client;
+
+    smtp_open(&client, alam);
+    smtp_say(&client, "MAIL FROM:<penulis@alam.test>", 250);
+    smtp_say(&client, "RCPT TO:<sri@alam.test>", 250);
+    smtp_say(&client, "RCPT TO:<nobody@alam.test>", 550);
+    smtp_say(&client, "RCPT TO:<fadli@kawan.test>", 250);
+    smtp_say(&client, "RCPT TO:<fadli@alam.test>", 250);
+    smtp_say(&client, "DATA", 354);
+    client_send(&client, body);
+    smtp_say(&client, ".", 250);
+    smtp_close(&client);
+    wait_for_letters(alam, "sri", 1);
+    wait_for_letters(alam, "fadli", 1);
+    wait_for_letters(kawan, "fadli", 1);
+    expect_body(alam, "sri", 1, slice_of(body, sizeof(body) - 1));
+    expect_body(alam, "fadli", 1, slice_of(body, sizeof(body) - 1));
+    expect_body(kawan, "fadli", 1, slice_of(body, sizeof(body) - 1));
+    empty_mailbox(alam, "sri");
+    empty_mailbox(alam, "fadli");
+    empty_mailbox(kawan, "fadli");
+}
+
 static void large_body(struct buf *body)
 {
     buf_init(body, 2 * LARGE_BYTES);
@@ -297,6 +324,7 @@ static const struct {
     }
     STEP(a_letter_reaches_a_colleague),
     STEP(a_letter_crosses_to_the_other_server),
+    STEP(a_letter_to_many_reaches_each),
     STEP(a_large_letter_arrives_unaltered),
     STEP(a_body_is_safe_while_others_talk),
     STEP(bodies_give_way_when_buffers_are_scarce),

@@ -305,9 +305,9 @@ static void a_stop_ends_idle_and_stuck_sessions(void)
     struct buf body;
     int small = 4096;
 
-    buf_init(&body, 4 * MIB);
+    buf_init(&body, 16 * MIB);
     buf_append_cstr(&body, "Subject: number 0\r\n\r\n");
-    while (body.size < 3 * MIB)
+    while (body.size < 12 * MIB) /* more than a socket's send buffer grows to */
         buf_append_cstr(&body,
                         "more than fits into the buffers of a socket that is not read from\r\n");
     smtp_open(&idle, alam);
