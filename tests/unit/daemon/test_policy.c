@@ -208,7 +208,7 @@ Test(generation, settings_become_configurations)
 {
     struct node *node = node_make("hostname = mx.test\nbare_newline = normalize\n"
                                   "message_bytes_max = 1M\nrecipients_max = 123\n"
-                                  "smtp_data_timeout = 17s\nclient_dot_timeout = 19s\n"
+                                  "smtp_data_timeout = 17m\nclient_dot_timeout = 19s\n"
                                   "expire = 3d\nsite_sessions_max = 7\nqueue_messages_max = 5000\n",
                                   "");
     struct queue_config queue;
@@ -216,7 +216,7 @@ Test(generation, settings_become_configurations)
     cr_expect_eq(node->generation->smtp_server.bare_newline, SMTP_BARE_NEWLINE_NORMALIZE);
     cr_expect_eq(node->generation->smtp_server.limits.message_bytes_max, MIB);
     cr_expect_eq(node->generation->smtp_server.limits.recipients_max, 123);
-    cr_expect_eq(node->generation->smtp_server.limits.data_block_ms, 17000);
+    cr_expect_eq(node->generation->smtp_server.limits.data_block_ms, 17 * MINUTE_MS);
     cr_expect_eq(node->generation->smtp_client.dot_ms, 19000);
     generation_queue_config(node->generation, &queue);
     cr_expect_eq(queue.expire_ms, 3 * DAY_MS);
