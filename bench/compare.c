@@ -107,16 +107,27 @@ static bool write_file(const struct compare *compare)
 
 /* ---- for people ------------------------------------------------------------------------------ */
 
+/* A number in its column, "-" where there is none. */
+static void show_number(const char *before, double value, int width, int digits, const char *unit)
+{
+    if (isnan(value))
+        printf("%s%*s%*s", before, width, "-", (int)strlen(unit), "");
+    else
+        printf("%s%*.*f%s", before, width, digits, value, unit);
+}
+
 static void show_run(const struct compare_run *run)
 {
     printf("%-18s round %llu  %-14s", run->scenario->name, (unsigned long long)run->round,
            run->server);
-    if (run->failed[0] != 0)
+    if (run->failed[0] != 0) {
         printf(" does not count: %s\n", run->failed);
-    else
-        printf(" %8.0f/s  CPU %7.1f us  calls %6.1f  accept p50 %7.0f us  p99 %8.0f us%s\n",
-               run->delivered_per_s, run->cpu_us, run->syscalls, run->p50_us, run->p99_us,
+    } else {
+        printf(" %8.0f/s  CPU %7.1f us", run->delivered_per_s, run->cpu_us);
+        show_number("  calls ", run->syscalls, 6, 1, "");
+        printf("  accept p50 %7.0f us  p99 %8.0f us%s\n", run->p50_us, run->p99_us,
                run->disturbed ? "  disturbed" : "");
+    }
     (void)fflush(stdout);
 }
 
@@ -177,24 +188,30 @@ static void show_server(const struct compare *compare, const struct compare_scen
         if (figure == DELIVERED)
             counted = count_values(values, compare->options.rounds);
     }
-    printf("%-14s %2zu of %2llu %9.0f/s %8.1f us %8.1f %9.0f %9.0f   x floor: %6.2f   to tuned "
-           "Postfix: "
-           "%.2f x rate, 1/%.1f CPU\n",
-           server, counted, (unsigned long long)compare->options.rounds, medians[DELIVERED],
-           medians[CPU], medians[CALLS], medians[P50], medians[P99],
-           ratio(compare, scenario, server, "floor", CPU, all),
-           ratio(compare, scenario, server, "postfix-tuned", DELIVERED, all),
-           ratio(compare, scenario, "postfix-tuned", server, CPU, all));
+    printf("%-14s %2zu of %2llu", server, counted, (unsigned long long)compare->options.rounds);
+    show_number(" ", medians[DELIVERED], 9, 0, "/s");
+    show_number(" ", medians[CPU], 8, 1, " us");
+    show_number(" ", medians[CALLS], 8, 1, "");
+    show_number(" ", medians[P50], 9, 0, "");
+    show_number(" ", medians[P99], 9, 0, "");
+    show_number("  CPU: ", ratio(compare, scenario, server, "floor", CPU, all), 6, 2, " x floor");
+    show_number(", ", ratio(compare, scenario, server, "postfix-tuned", CPU, all), 7, 4,
+                " x tuned Postfix");
+    show_number("; rate: ", ratio(compare, scenario, server, "postfix-tuned", DELIVERED, all), 6, 2,
+                " x tuned Postfix");
+    printf("\n");
 }
 
-/* Where fewer than half of the runs were undisturbed there is no better answer than all of them, said so. */
+/* Where fewer than half of the good runs were undisturbed there is no better answer than all of them, said so. */
 static bool too_disturbed(const struct compare *compare, const struct compare_scenario *scenario)
 {
-    double values[RUNS_MAX / 10];
+    double values[RUNS_MAX / 10], good[RUNS_MAX / 10];
 
     for (size_t i = 0; i < compare->server_count; i++) {
         column(compare, scenario, compare->servers[i], DELIVERED, false, values);
-        if (count_values(values, compare->options.rounds) * 2 < compare->options.rounds)
+        column(compare, scenario, compare->servers[i], DELIVERED, true, good);
+        if (count_values(values, compare->options.rounds) * 2 <
+            count_values(good, compare->options.rounds))
             return true;
     }
     return false;

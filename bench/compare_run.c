@@ -168,7 +168,7 @@ static bool await_delivery(struct stage *stage)
 {
     uint64_t seen = arrived(stage), since_ns = clock_monotonic_ns();
 
-    while (seen < stage->accepted) {
+    while (seen < stage->accepted && is_unaltered(stage)) {
         nap(LOOK_NS);
         if (arrived(stage) != seen) {
             seen = arrived(stage);
