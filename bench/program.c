@@ -45,7 +45,6 @@ static bool read_value(const struct option_row *row, const char *value)
     case OPTION_CHOICE:
         return read_choice(row, value);
     case OPTION_TEXT:
-    case OPTION_FLAG:
         *(const char **)row->to = value;
         return true;
     }
@@ -63,10 +62,6 @@ bool options_read(int argc, char **argv, const struct option_row *rows)
             fprintf(stderr, "kilat-bench %s: no option \"%s\"; try kilat-bench --help\n", argv[0],
                     argv[i]);
             return false;
-        }
-        if (row->kind == OPTION_FLAG) {
-            *(bool *)row->to = true;
-            continue;
         }
         if (i + 1 == argc) {
             fprintf(stderr, "kilat-bench %s: %s needs a value\n", argv[0], argv[i]);

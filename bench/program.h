@@ -13,15 +13,15 @@
 
 /* ---- options --------------------------------------------------------------------------------- */
 
-enum option_kind { OPTION_U64, OPTION_TEXT, OPTION_ADDRESS, OPTION_CHOICE, OPTION_FLAG };
+enum option_kind { OPTION_U64, OPTION_TEXT, OPTION_ADDRESS, OPTION_CHOICE };
 struct option_row {
     const char *name; /* "--to" */
     enum option_kind kind;
-    void *to; /* uint64_t, const char *, struct netaddr, uint64_t (an index), bool */
+    void *to; /* uint64_t, const char *, struct netaddr, uint64_t (an index) */
     uint64_t min, max;
     const char *const *choices; /* ends with NULL */
 };
-/* Reads NAME VALUE pairs (a flag has no value) from `argv`, behind the subcommand's name, into where the
+/* Reads NAME VALUE pairs from `argv`, behind the subcommand's name, into where the
  * rows point. The last row's name is NULL. False, with a sentence on standard error, when something is not as it
  * should be. */
 bool options_read(int argc, char **argv, const struct option_row *rows);

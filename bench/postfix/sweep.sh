@@ -32,8 +32,12 @@ VARIATIONS=(
     "qmgr_message_active_limit = 1000"
     "in_flow_delay = 1s"
     "smtpd_delay_reject = no"
-    "default_process_limit = 20|smtp_destination_concurrency_limit = 5|smtputf8_enable = no"
-    "default_process_limit = 20|smtp_destination_concurrency_limit = 10|smtputf8_enable = no|enable_original_recipient = no"
+    "default_process_limit = 20|smtp_destination_concurrency_limit = 10|smtputf8_enable = no"
+    "smtp_connection_cache_on_demand = no|enable_original_recipient = no"
+    "smtp_connection_cache_on_demand = no|smtp_destination_concurrency_limit = 20"
+    "smtp_connection_cache_on_demand = no|smtp_destination_concurrency_limit = 80"
+    "smtp_connection_cache_on_demand = no|hash_queue_names = incoming, active, deferred, defer"
+    "smtp_connection_cache_on_demand = no|default_process_limit = 40|smtputf8_enable = no|enable_original_recipient = no"
 )
 
 results=$(mktemp)
