@@ -15,15 +15,16 @@ BENCH=$KILAT_TOP/build/release/kilat-bench
 # One variation a line: settings as in main.cf, several parted by "|". The first one changes nothing.
 VARIATIONS=(
     "hash_queue_depth = 1"
+    "smtp_connection_cache_on_demand = yes"
+    "smtp_connection_cache_on_demand = yes|smtp_connection_cache_time_limit = 10s|smtp_connection_reuse_time_limit = 300s"
+    "smtp_connection_cache_destinations = static:all"
+    "smtp_destination_concurrency_limit = 5"
+    "smtp_destination_concurrency_limit = 10"
+    "smtp_destination_concurrency_limit = 40"
+    "smtp_destination_concurrency_limit = 80"
     "default_process_limit = 20"
     "default_process_limit = 40"
     "default_process_limit = 100"
-    "smtp_destination_concurrency_limit = 5"
-    "smtp_destination_concurrency_limit = 10"
-    "smtp_destination_concurrency_limit = 20"
-    "smtp_destination_concurrency_limit = 80"
-    "smtp_connection_cache_on_demand = no"
-    "smtp_connection_cache_destinations = static:all"
     "max_use = 100"
     "enable_long_queue_ids = yes"
     "smtputf8_enable = no"
@@ -32,12 +33,7 @@ VARIATIONS=(
     "qmgr_message_active_limit = 1000"
     "in_flow_delay = 1s"
     "smtpd_delay_reject = no"
-    "default_process_limit = 20|smtp_destination_concurrency_limit = 10|smtputf8_enable = no"
-    "smtp_connection_cache_on_demand = no|enable_original_recipient = no"
-    "smtp_connection_cache_on_demand = no|smtp_destination_concurrency_limit = 20"
-    "smtp_connection_cache_on_demand = no|smtp_destination_concurrency_limit = 80"
-    "smtp_connection_cache_on_demand = no|hash_queue_names = incoming, active, deferred, defer"
-    "smtp_connection_cache_on_demand = no|default_process_limit = 40|smtputf8_enable = no|enable_original_recipient = no"
+    "default_process_limit = 40|smtputf8_enable = no|enable_original_recipient = no"
 )
 
 results=$(mktemp)
