@@ -51,6 +51,9 @@ void sim_site_reload(struct sim_site *site);
 /* Asks for an orderly end and waits for it. */
 void sim_site_stop(struct sim_site *site);
 
+/* Asks over the control socket, as `kilatctl --json COMMAND`. The exit status, or -errno; the answer goes to `out`. */
+int sim_control(struct sim_site *site, const char *command, struct buf *out);
+
 /* ---- people ----------------------------------------------------------------------------------- */
 
 struct sim_mail_counters {

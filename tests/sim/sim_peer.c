@@ -23,21 +23,35 @@ void sim_peer_adopt(struct sim_peer *peer, struct sim_end *end)
     end->notify = peer_notify;
 }
 
-int sim_peer_connect(struct sim_peer *peer, struct sim_host *from, struct sim_host *to,
-                     uint16_t port)
+static int connect_to(struct sim_peer *peer, struct sim_host *from, const struct netaddr *address)
 {
-    struct netaddr address = to->address;
     uint64_t deadline_ns = sim.now_ns + PATIENCE_NS;
 
-    netaddr_set_port(&address, port);
     sim_peer_adopt(peer, sim_end_create(from, NULL, peer_notify));
-    sim_end_connect(peer->end, &address);
+    sim_end_connect(peer->end, address);
     while (peer->end->state != SIM_END_OPEN && peer->end->error == 0) {
         if (sim.now_ns >= deadline_ns)
             return -ETIMEDOUT;
         wait_for(peer, deadline_ns);
     }
     return peer->end->error;
+}
+
+int sim_peer_connect(struct sim_peer *peer, struct sim_host *from, struct sim_host *to,
+                     uint16_t port)
+{
+    struct netaddr address = to->address;
+
+    netaddr_set_port(&address, port);
+    return connect_to(peer, from, &address);
+}
+
+int sim_peer_connect_unix(struct sim_peer *peer, struct sim_host *host, const char *path)
+{
+    struct netaddr address;
+
+    ASSERT(netaddr_unix(path, &address));
+    return connect_to(peer, host, &address);
 }
 
 int sim_peer_write(struct sim_peer *peer, struct slice bytes)

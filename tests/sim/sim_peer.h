@@ -15,6 +15,7 @@ struct sim_peer {
 /* 0 or -errno. */
 int sim_peer_connect(struct sim_peer *peer, struct sim_host *from, struct sim_host *to,
                      uint16_t port);
+int sim_peer_connect_unix(struct sim_peer *peer, struct sim_host *host, const char *path);
 /* Takes an end that a service was given. */
 void sim_peer_adopt(struct sim_peer *peer, struct sim_end *end);
 /* 0, or -errno: how much of it went is not known then. */
