@@ -429,6 +429,10 @@ static void check_ledger(void)
         for (uint32_t i = 0; i < letter->recipient_count; i++)
             check_recipient(letter, &letter->recipients[i]);
     }
+    if (world.duplicates > 0 && sim.delivery_in_doubt == 0 &&
+        debian.kills + kawan.kills + debian.power_cuts + kawan.power_cuts == 0)
+        sim_fail("%llu letters came twice, and no answer to a final dot was lost",
+                 (unsigned long long)world.duplicates);
 }
 
 /* ---- the world -------------------------------------------------------------------------------- */

@@ -170,7 +170,8 @@ struct sim {
     int32_t next_pid;
     bool verbose;
     bool over;
-    bool errors_expected; /* the world gives reasons to log some */
+    bool errors_expected;       /* the world gives reasons to log some */
+    uint64_t delivery_in_doubt; /* events of that name: a final dot was sent and no answer came */
     uint64_t events_run;
     uint64_t trace_hash;
     char failure[1024]; /* empty: none so far */
