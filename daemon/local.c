@@ -106,7 +106,8 @@ static int local_publish_job(struct ring_op *op)
         struct maildir_item *file = &local->files[i];
         if (file->result < 0)
             continue;
-        (void)maildir_batch_publish(local->node->kilatd->mail_root_fd, file, 1); /* in file->result */
+        (void)maildir_batch_publish(local->node->kilatd->mail_root_fd, file,
+                                    1); /* in file->result */
         local->items[i].invisible = file->result < 0;
     }
     return 0;

@@ -41,12 +41,12 @@ struct spool_location {
 /* ---- opening -------------------------------------------------------------------------------- */
 
 struct spool_config {
-    const char *path;          /* the spool's directory; made when missing (its parent must exist) */
-    uint32_t number;           /* 0..1023, the high bits of its ids */
-    uint64_t segment_bytes;    /* D: 1M..1G, whole MiB; smaller than 2M is taken as 2M, the least
+    const char *path;        /* the spool's directory; made when missing (its parent must exist) */
+    uint32_t number;         /* 0..1023, the high bits of its ids */
+    uint64_t segment_bytes;  /* D: 1M..1G, whole MiB; smaller than 2M is taken as 2M, the least
                                   that holds a full group; J segments are a quarter, at least 2M */
-    uint32_t spare_segments;   /* prewritten ahead of need: 1 or more */
-    uint64_t hot_bytes_max;    /* group memory kept for sending; beyond it bodies are read again */
+    uint32_t spare_segments; /* prewritten ahead of need: 1 or more */
+    uint64_t hot_bytes_max;  /* group memory kept for sending; beyond it bodies are read again */
     uint64_t gather_bytes_max; /* groups not yet durable; beyond it appends answer -EAGAIN */
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
     bool force_file_system;    /* accept tmpfs and others than ext4 and XFS */
