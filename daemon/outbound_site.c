@@ -8,11 +8,15 @@
 
 #define ROUTE_TTL_MS MINUTE_MS /* a reload may change a route; asking again costs nothing */
 #define HOST_TTL_MIN_S 5
+#define SITE_SPARE_MS                                                                              \
+    (10 * MINUTE_MS)      /* the queue connects a little later than it was told where to */
+#define SITES_LOOKED_AT 2 /* for each new one: the table is at most twice what is in use */
 
 struct outbound_sites {
     struct node *node;
     struct hash_table table; /* of struct outbound_site, by name */
     struct hash_key key;
+    struct list_node in_order; /* of struct outbound_site */
     struct list_node lookups;
 };
 
@@ -39,6 +43,7 @@ struct outbound_site *outbound_site_create(uint32_t host_count)
     if (site == NULL)
         return NULL;
     site->references = 1;
+    list_node_init(&site->in_order);
     site->host_count = host_count;
     site->hosts = calloc(host_count, sizeof(*site->hosts));
     if (site->hosts == NULL) {
@@ -62,7 +67,22 @@ void outbound_site_unref(struct outbound_site **site)
     if (s == NULL || --s->references > 0)
         return;
     free(s->hosts);
+    free(s->addresses);
     free(s);
+}
+
+void outbound_site_add(struct outbound_site *site, uint8_t host, const struct netaddr *address)
+{
+    struct outbound_address *grown;
+
+    if (site->address_count == DNS_MX_MAX)
+        return;
+    grown = realloc(site->addresses, (site->address_count + 1) * sizeof(*grown));
+    if (grown == NULL)
+        return;
+    site->addresses = grown;
+    site->addresses[site->address_count++] =
+        (struct outbound_address){.address = *address, .host = host};
 }
 
 static bool outbound_site_is(const struct hash_node *node, const void *wanted)
@@ -79,8 +99,30 @@ struct outbound_site *outbound_sites_find(struct outbound_sites *sites, struct s
     return node == NULL ? NULL : CONTAINER_OF(node, struct outbound_site, node);
 }
 
-/* Takes `site`; what is known of its addresses' health is carried over. */
-static void outbound_sites_keep(struct outbound_sites *sites, struct outbound_site *site)
+static void outbound_sites_drop(struct outbound_sites *sites, struct outbound_site *site)
+{
+    hash_table_remove(&sites->table, &site->node);
+    list_remove(&site->in_order);
+    outbound_site_unref(&site);
+}
+
+/* Looks at a few of those that were not looked at for longest. */
+static void outbound_sites_forget_some(struct outbound_sites *sites)
+{
+    for (int i = 0; i < SITES_LOOKED_AT; i++) {
+        struct list_node *at = list_pop_front(&sites->in_order);
+        struct outbound_site *site;
+        if (at == NULL)
+            return;
+        site = CONTAINER_OF(at, struct outbound_site, in_order);
+        if (site->until_ns < sites->node->shard->now_ns)
+            outbound_sites_drop(sites, site);
+        else
+            list_push_back(&sites->in_order, at);
+    }
+}
+
+void outbound_sites_keep(struct outbound_sites *sites, struct outbound_site *site, uint64_t ttl_ms)
 {
     struct slice name = slice_cstr(site->name);
     struct outbound_site *old = outbound_sites_find(sites, name);
@@ -90,10 +132,17 @@ static void outbound_sites_keep(struct outbound_sites *sites, struct outbound_si
             for (uint32_t j = 0; j < old->address_count; j++)
                 if (netaddr_equal(&site->addresses[i].address, &old->addresses[j].address))
                     site->addresses[i].bad_until_ns = old->addresses[j].bad_until_ns;
-        hash_table_remove(&sites->table, &old->node);
-        outbound_site_unref(&old);
+        outbound_sites_drop(sites, old);
     }
+    site->until_ns = sites->node->shard->now_ns + (ttl_ms + SITE_SPARE_MS) * MS_NS;
+    outbound_sites_forget_some(sites);
     hash_table_insert(&sites->table, &site->node, hash_bytes(&sites->key, name));
+    list_push_back(&sites->in_order, &site->in_order);
+}
+
+size_t outbound_sites_count(const struct outbound_sites *sites)
+{
+    return sites->table.count;
 }
 
 /* The hosts in order, as far as they fit; what does not is told by its hash, so that two sets stay two sites. */
@@ -115,21 +164,17 @@ static void outbound_site_set_name(struct outbound_site *site)
 }
 
 /* False: the address lies where mail hosts of strangers must not lead. */
-static bool outbound_site_add(struct outbound_sites *sites, struct outbound_site *site,
-                              uint8_t host, const struct netaddr *address, uint16_t port,
-                              bool chosen_by_us)
+static bool outbound_may_lead_to(const struct outbound_sites *sites, const struct netaddr *address)
 {
-    struct outbound_address *added;
+    return sites->node->generation->settings.allow_private_mail_hosts ||
+           !netaddr_is_special(address);
+}
 
-    if (!chosen_by_us && !sites->node->generation->settings.allow_private_mail_hosts &&
-        netaddr_is_special(address))
-        return false;
-    if (site->address_count == DNS_MX_MAX)
-        return true;
-    added = &site->addresses[site->address_count++];
-    *added = (struct outbound_address){.address = *address, .host = host};
-    netaddr_set_port(&added->address, port);
-    return true;
+static void outbound_add_at_port(struct outbound_site *site, uint8_t host, struct netaddr address,
+                                 uint16_t port)
+{
+    netaddr_set_port(&address, port);
+    outbound_site_add(site, host, &address);
 }
 
 /* ---- look-ups ----------------------------------------------------------------------------------- */
@@ -145,10 +190,10 @@ static void outbound_give(struct outbound_lookup *lookup, struct outbound_site *
                           uint32_t ttl_s)
 {
     struct outbound_sites *sites = lookup->sites;
+    uint64_t ttl_ms = MAX(ttl_s, HOST_TTL_MIN_S) * SECOND_MS;
 
-    outbound_sites_keep(sites, site);
-    queue_resolved(sites->node->queue, lookup->destination, slice_cstr(site->name),
-                   MAX(ttl_s, HOST_TTL_MIN_S) * SECOND_MS);
+    outbound_sites_keep(sites, site, ttl_ms);
+    queue_resolved(sites->node->queue, lookup->destination, slice_cstr(site->name), ttl_ms);
     outbound_lookup_free(lookup);
 }
 
@@ -174,10 +219,13 @@ static void outbound_mx_hosts(struct outbound_lookup *lookup, const struct dns_m
     for (uint32_t i = 0; i < answer->host_count; i++) {
         const struct dns_mx_host *host = &answer->hosts[i];
         memcpy(site->hosts[i], host->name, DNS_NAME_MAX);
-        for (uint32_t j = 0; j < host->address_count; j++)
-            refused += !outbound_site_add(sites, site, (uint8_t)i,
-                                          &answer->addresses[host->first_address + j], lookup->port,
-                                          false);
+        for (uint32_t j = 0; j < host->address_count; j++) {
+            const struct netaddr *address = &answer->addresses[host->first_address + j];
+            if (outbound_may_lead_to(sites, address))
+                outbound_add_at_port(site, (uint8_t)i, *address, lookup->port);
+            else
+                refused++;
+        }
     }
     if (site->address_count == 0) {
         outbound_site_unref(&site);
@@ -252,7 +300,7 @@ static void outbound_host_done(struct dns_query *query, const struct dns_answer 
             netaddr_from_ipv6(record->address, lookup->port, &address);
         else
             continue;
-        (void)outbound_site_add(lookup->sites, site, 0, &address, lookup->port, true);
+        outbound_site_add(site, 0, &address);
     }
     lookup->ttl_s = MIN(lookup->ttl_s, answer->ttl_s);
     if (!lookup->asked_a) {
@@ -269,7 +317,6 @@ static void outbound_host_done(struct dns_query *query, const struct dns_answer 
 
 static void outbound_by_route(struct outbound_lookup *lookup, const struct settings_route *route)
 {
-    struct outbound_sites *sites = lookup->sites;
     struct outbound_site *site = outbound_site_create(1);
     struct netaddr address;
 
@@ -287,7 +334,7 @@ static void outbound_by_route(struct outbound_lookup *lookup, const struct setti
         outbound_ask_host(lookup);
         return;
     }
-    (void)outbound_site_add(sites, site, 0, &address, netaddr_port(&address), true);
+    outbound_site_add(site, 0, &address);
     (void)snprintf(site->name, sizeof(site->name), "route:");
     netaddr_format(&address, site->name + strlen(site->name));
     outbound_give(lookup, site, ROUTE_TTL_MS / SECOND_MS);
@@ -333,6 +380,7 @@ int outbound_sites_create(struct node *node, struct outbound_sites **ret_sites)
     }
     sites->node = node;
     sites->key = node->peers_key;
+    list_init(&sites->in_order);
     list_init(&sites->lookups);
     *ret_sites = sites;
     return 0;
