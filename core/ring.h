@@ -125,7 +125,8 @@ void ring_cancel(struct ring *ring, struct ring_op *op);
 /* ---- receive buffers ------------------------------------------------------------------------- */
 
 /* One provided buffer, filled by one receive. Reference-counted: with the last reference it goes
- * back to the kernel. Whoever keeps a slice of it keeps a reference. Shard: its ring's. */
+ * back to the kernel. Whoever keeps a slice of it keeps a reference. Shard: its ring's. One without
+ * a ring is memory of malloc() that holds a copy (core/stream.c) and is freed instead. */
 struct ring_buffer {
     struct ring *ring;
     uint8_t *data;

@@ -136,7 +136,11 @@ void ring_buffer_unref(struct ring_buffer *buffer)
 {
     ASSERT(buffer->references > 0);
     buffer->references--;
-    if (buffer->references == 0)
+    if (buffer->references > 0)
+        return;
+    if (buffer->ring == NULL)
+        free(buffer);
+    else
         give(&buffer->ring->buffers, buffer);
 }
 

@@ -39,9 +39,11 @@ struct shard {
     struct shard_group *group;
     struct shard_link *links; /* private: what leads to each of the others */
     uint64_t ticks;
-    bool begun;          /* start() has succeeded */
-    atomic_uint signals; /* set by shard_signal(), taken by the next tick */
-    bool unfinished;     /* private: this tick has left messages for the next */
+    uint64_t kept_bytes;   /* that paused streams hold in memory of their own (core/stream.h) */
+    uint64_t copied_bytes; /* ... and have copied there, ever */
+    bool begun;            /* start() has succeeded */
+    atomic_uint signals;   /* set by shard_signal(), taken by the next tick */
+    bool unfinished;       /* private: this tick has left messages for the next */
     bool stopping;
     void *user; /* the program's state of this shard (daemon/: struct node) */
 };

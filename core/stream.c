@@ -1,6 +1,7 @@
 #include "core/stream.h"
 
 #include "core/assert.h"
+#include "core/crc32c.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -94,7 +95,11 @@ static bool push_chunk(struct stream *stream, struct ring_buffer *buffer, uint32
 
 static void pop_chunk(struct stream *stream)
 {
-    ring_buffer_unref(chunk_at(stream, 0)->buffer);
+    struct ring_buffer *buffer = chunk_at(stream, 0)->buffer;
+
+    if (buffer->ring == NULL)
+        stream->shard->kept_bytes -= buffer->capacity;
+    ring_buffer_unref(buffer);
     stream->chunk_first++;
     stream->chunk_count--;
     if (stream->chunk_count > 0 || stream->overflow == NULL)
@@ -109,6 +114,31 @@ static void drop_chunks(struct stream *stream)
     while (stream->chunk_count > 0)
         pop_chunk(stream);
     stream->unread_bytes = 0;
+}
+
+/* A copy of what waits in `chunk`, in memory of its own; the receive buffer goes back. Without memory
+ * for it, the buffer stays held. */
+static void move_chunk(struct stream *stream, struct stream_chunk *chunk)
+{
+    struct ring_buffer *copy = malloc(sizeof(*copy) + chunk->size);
+
+    if (copy == NULL)
+        return;
+    *copy = (struct ring_buffer){
+        .data = (uint8_t *)(copy + 1), .capacity = chunk->size, .references = 1};
+    (void)crc32c_copy(0, copy->data, slice_of(chunk->buffer->data + chunk->offset, chunk->size),
+                      &stream->shard->copied_bytes);
+    stream->shard->kept_bytes += copy->capacity;
+    ring_buffer_unref(chunk->buffer);
+    chunk->buffer = copy;
+    chunk->offset = 0;
+}
+
+static void give_buffers_back(struct stream *stream)
+{
+    for (uint32_t i = 0; i < stream->chunk_count; i++)
+        if (chunk_at(stream, i)->buffer->ring != NULL)
+            move_chunk(stream, chunk_at(stream, i));
 }
 
 /* ---- receiving
@@ -163,10 +193,12 @@ static void take_input(struct stream *stream, struct ring_buffer *buffer, uint32
     stream->received_bytes += size;
     if (stream->state != STREAM_OPEN)
         ring_buffer_unref(buffer); /* too late */
-    else if (push_chunk(stream, buffer, size))
-        offer_input(stream);
-    else
+    else if (!push_chunk(stream, buffer, size))
         stream_close(stream, -ENOMEM);
+    else if (stream->paused)
+        give_buffers_back(stream); /* of a receive that was cancelled too late */
+    else
+        offer_input(stream);
 }
 
 static void end_of_input(struct stream *stream)
@@ -261,8 +293,11 @@ size_t stream_unread(const struct stream *stream)
 void stream_pause(struct stream *stream)
 {
     stream->paused = true;
-    if (stream->state == STREAM_OPEN)
-        update_receive(stream);
+    if (stream->state != STREAM_OPEN)
+        return;
+    update_receive(stream);
+    if (stream->chunk_count > 0)
+        shard_defer(stream->shard, &stream->flush); /* the caller may be looking at the bytes */
 }
 
 void stream_resume(struct stream *stream)
@@ -504,6 +539,8 @@ static void flush(struct shard_task *task)
     case STREAM_CLOSED:
         break;
     case STREAM_OPEN:
+        if (stream->paused)
+            give_buffers_back(stream);
         if (stream->error == 0)
             send_output(stream);
         else

@@ -4,7 +4,7 @@
  * waits in order; stream_front() shows its first contiguous piece and the buffer that holds it,
  * stream_consume() lets go of it. Whoever keeps a slice beyond that takes ring_buffer_ref() on the
  * buffer (a body keeps them to its end; TLS will need the same). A stream with nothing unconsumed
- * holds no buffer. Back-pressure: with more than STREAM_UNREAD_MAX bytes unconsumed, or after
+ * holds no buffer, and a paused one neither. Back-pressure: with more than STREAM_UNREAD_MAX bytes unconsumed, or after
  * stream_pause(), the receive is cancelled and TCP does the rest; it is armed again when the bytes
  * are consumed and not paused. No free buffer (-ENOBUFS): the stream waits on the shard's list
  * until buffers return.
@@ -108,6 +108,8 @@ void stream_connect(struct stream *stream, struct shard *shard, int fd,
 struct slice stream_front(struct stream *stream, struct ring_buffer **ret_buffer);
 void stream_consume(struct stream *stream, size_t count);
 size_t stream_unread(const struct stream *stream);
+/* Receives no more, and at the end of this tick moves what waits into memory of its own: a stream
+ * that is not looked at must not keep receive buffers from others, for however long. */
 void stream_pause(struct stream *stream);
 /* Offers what waits (a later input callback, never inside this call) and receives again. */
 void stream_resume(struct stream *stream);

@@ -124,8 +124,8 @@ static void visit_status(struct node *node, struct control_call *call)
     t->bodies_compacted += node->counters.bodies_compacted;
     t->bodies_logged_early += node->counters.bodies_logged_early;
     t->sessions_not_read += node->counters.sessions_not_read;
-    t->compacted_bytes += node->counters.compacted_bytes;
-    t->held_bytes += node->held_bytes;
+    t->compacted_bytes += node->counters.compacted_bytes + node->shard->copied_bytes;
+    t->held_bytes += node->held_bytes + node->shard->kept_bytes;
     t->reports += node->counters.reports;
     t->local_delivered += node->counters.local_delivered;
     t->pop3_logins += node->counters.pop3_logins;

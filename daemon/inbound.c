@@ -174,11 +174,26 @@ static bool node_buffers_low(const struct node *node, uint32_t share)
     return ring_buffers_free(node->shard->ring) < ring_buffers_total(node->shard->ring) / share;
 }
 
+static uint64_t node_memory_budget(const struct node *node)
+{
+    return node->generation->settings.memory_max / node->kilatd->shard_count;
+}
+
+static uint64_t node_memory_used(const struct node *node)
+{
+    return node->held_bytes + node->shard->kept_bytes;
+}
+
 static bool node_memory_low(const struct node *node)
 {
-    uint64_t budget = node->generation->settings.memory_max / node->kilatd->shard_count;
+    uint64_t budget = node_memory_budget(node);
 
-    return node->held_bytes > budget - budget / 8;
+    return node_memory_used(node) > budget - budget / 8;
+}
+
+static bool node_memory_out(const struct node *node)
+{
+    return node_memory_used(node) >= node_memory_budget(node);
 }
 
 void inbound_relieve(struct node *node)
@@ -189,13 +204,13 @@ void inbound_relieve(struct node *node)
             return;
         if (t->submitting)
             continue;
-        if (t->buffer_count > 0 &&
-            (t->piece_bytes * 2 < t->held_bytes ||
-             (t->piece_bytes < INBOUND_LOG_EARLY_BYTES && node_buffers_low(node, 4)))) {
+        if (t->buffer_count > 0 && (t->piece_bytes * 2 < t->held_bytes ||
+                                    ((t->waiting || t->piece_bytes < INBOUND_LOG_EARLY_BYTES) &&
+                                     node_buffers_low(node, 4)))) {
             (void)transaction_compact(t); /* without memory for it the buffers stay held */
-        } else if (t->piece_bytes >= INBOUND_LOG_EARLY_BYTES) {
+        } else if (t->piece_bytes >= INBOUND_LOG_EARLY_BYTES && !t->waiting &&
+                   transaction_log_chunk(t)) {
             node->counters.bodies_logged_early++;
-            (void)transaction_log_chunk(t);
         }
     }
 }
@@ -310,6 +325,8 @@ static struct smtp_reply inbound_data(void *context)
 {
     struct inbound *in = context;
 
+    if (node_memory_out(in->node))
+        return inbound_machine_error(-EAGAIN);
     in->transaction->submission.id = queue_next_id(in->node->queue);
     return SMTP_REPLY(354, 0, 0, 0, "End with <CRLF>.<CRLF>");
 }
@@ -337,7 +354,7 @@ static bool inbound_data_chunk(void *context, struct slice bytes)
         t->failed = -ENOMEM;
     if (t->piece_bytes > SPOOL_INLINE_BODY_MAX || t->piece_count > INBOUND_PIECES_MAX)
         return transaction_log_chunk(t);
-    return true;
+    return !t->waiting; /* to be logged early, and the log has no room: no more of it until then */
 }
 
 static void inbound_received(struct inbound *in, struct transaction *t)
@@ -535,6 +552,19 @@ static void inbound_arm(struct inbound *in)
     stream_set_deadline(&in->stream, in->node->shard->now_ns + patience_ms * MS_NS);
 }
 
+/* Who does not read the replies, and whose body waits for the log while others need what it holds, is not read and keeps
+ * no receive buffers. */
+static void inbound_regulate(struct inbound *in)
+{
+    const struct transaction *t = in->transaction;
+
+    if (stream_unsent(&in->stream) > SMTP_SERVER_OUT_PAUSE ||
+        (t != NULL && t->waiting && (node_buffers_low(in->node, 4) || node_memory_low(in->node))))
+        stream_pause(&in->stream);
+    else if (!list_linked(&in->starving_node))
+        stream_resume(&in->stream);
+}
+
 /* Feeds what waits, as far as it goes. */
 static void inbound_run(struct inbound *in)
 {
@@ -562,6 +592,7 @@ static void inbound_run(struct inbound *in)
         stream_close_gracefully(&in->stream);
     else
         inbound_arm(in);
+    inbound_regulate(in);
 }
 
 static void inbound_input(struct stream *stream)
@@ -687,7 +718,8 @@ void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
     in->session.cut = inbound_cut;
     list_push_back(&node->sessions, &in->session.node);
     list_node_init(&in->starving_node);
-    in->admitted = !node->draining && !node_buffers_low(node, 16) && sessions_admit(node, peer);
+    in->admitted = !node->draining && !node_buffers_low(node, 16) && !node_memory_out(node) &&
+                   sessions_admit(node, peer);
     stream_open(&in->stream, node->shard, fd, &inbound_stream_ops, INBOUND_OUTPUT_MAX);
     netaddr_format(peer, text);
     log_event(node->shard->log, LOG_INFO, "smtp.session.opened", log_u64("session", in->number),

@@ -338,6 +338,11 @@ static void pop3_run(struct pop3 *p)
         stream_close_gracefully(&p->stream);
     else
         pop3_arm(p);
+    /* Commands that wait for a job, or for a client that does not read, keep no receive buffers. */
+    if (stream_unread(&p->stream) > 0)
+        stream_pause(&p->stream);
+    else
+        stream_resume(&p->stream);
 }
 
 static void pop3_input(struct stream *stream)

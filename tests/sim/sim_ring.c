@@ -303,6 +303,10 @@ void ring_buffer_unref(struct ring_buffer *buffer)
     ASSERT(buffer->references > 0);
     if (--buffer->references > 0)
         return;
+    if (ring == NULL) {
+        free(buffer);
+        return;
+    }
     /* Whoever reads it now reads nonsense, and the same nonsense in every run. */
     ASAN_UNPOISON_MEMORY_REGION(buffer->data, buffer->capacity);
     memset(buffer->data, 0xdb, buffer->capacity);

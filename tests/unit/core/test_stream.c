@@ -238,6 +238,63 @@ Test(stream, a_paused_one_offers_nothing_until_it_is_resumed)
     close(peer);
 }
 
+static void only_pause(struct side *side)
+{
+    stream_pause(&side->stream);
+}
+
+/* What waits is kept, not the buffer it came in, whether it came before or after the pause. */
+Test(stream, a_paused_one_holds_no_receive_buffer)
+{
+    struct shard *shard = new_shard();
+    struct side side;
+    int peer = open_side(&side, shard, &all_ops);
+
+    side.take_at_most = 1;
+    side.on_input = only_pause;
+    say(peer, "abc");
+    tick_until(shard, &side.inputs, 1);
+    tick_some(shard);
+    cr_expect_eq(ring_buffers_free(shard->ring), ring_buffers_total(shard->ring));
+    cr_expect_eq(stream_unread(&side.stream), 2);
+    cr_expect_eq(shard->kept_bytes, 2);
+    cr_expect_eq(shard->copied_bytes, 2);
+    stream_pause(&side.stream); /* once is enough */
+    tick_some(shard);
+    cr_expect_eq(shard->copied_bytes, 2, "nothing is copied twice");
+    side.take_at_most = SIZE_MAX;
+    side.on_input = NULL;
+    stream_resume(&side.stream);
+    tick_until(shard, &side.inputs, 2);
+    cr_expect_arr_eq(side.got, "abc", 3);
+    cr_expect_eq(shard->kept_bytes, 0);
+    say(peer, "d");
+    tick_until(shard, &side.inputs, 3);
+    cr_expect_eq(side.got[3], 'd');
+    close_side(&side);
+    end_shard(shard);
+    close(peer);
+}
+
+/* A stream that closes while it is paused frees what it has kept. */
+Test(stream, closing_a_paused_one_frees_what_it_keeps)
+{
+    struct shard *shard = new_shard();
+    struct side side;
+    int peer = open_side(&side, shard, &all_ops);
+
+    side.take_at_most = 0;
+    side.on_input = only_pause;
+    say(peer, "abc");
+    tick_until(shard, &side.inputs, 1);
+    tick_some(shard);
+    cr_expect_eq(shard->kept_bytes, 3);
+    close_side(&side);
+    cr_expect_eq(shard->kept_bytes, 0);
+    end_shard(shard);
+    close(peer);
+}
+
 static void pause_and_resume(struct side *side)
 {
     stream_pause(&side->stream);
