@@ -719,6 +719,7 @@ void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
     list_push_back(&node->sessions, &in->session.node);
     list_node_init(&in->starving_node);
     in->admitted = !node->draining && !node_buffers_low(node, 16) && !node_memory_out(node) &&
+                   descriptors_left(node->kilatd, fd) == DESCRIPTORS_ENOUGH &&
                    sessions_admit(node, peer);
     stream_open(&in->stream, node->shard, fd, &inbound_stream_ops, INBOUND_OUTPUT_MAX);
     netaddr_format(peer, text);

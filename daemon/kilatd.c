@@ -83,6 +83,11 @@ const struct settings *kilatd_settings(const struct kilatd *kilatd)
     return &kilatd->generation->settings;
 }
 
+void kilatd_limit_descriptors(struct kilatd *kilatd, uint64_t count_max)
+{
+    kilatd->descriptors_max = count_max;
+}
+
 /* ---- before the shards --------------------------------------------------------------------------------- */
 
 static int kilatd_find_resolvers(struct kilatd *kilatd, struct buf *error)

@@ -19,6 +19,10 @@ int kilatd_create(const char *config_path, struct kilatd **ret_kilatd, struct bu
 int kilatd_create_from_text(struct slice config, const char *name, struct kilatd **ret_kilatd,
                             struct buf *error);
 const struct settings *kilatd_settings(const struct kilatd *kilatd);
+/* How many descriptors this process may have: mail sessions are refused before the last ones are
+ * gone, which are for kilatctl, outgoing mail and files. Not told: they count for nothing. Before
+ * kilatd_start(). */
+void kilatd_limit_descriptors(struct kilatd *kilatd, uint64_t count_max);
 /* Opens and checks all that can be checked before anything is changed (`kilatd --check`). */
 int kilatd_check(struct kilatd *kilatd, struct buf *error);
 /* Binds, becomes its own user when root, recovers the spools, starts the shards; returns when they

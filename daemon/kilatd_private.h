@@ -135,6 +135,7 @@ struct kilatd {
     struct node nodes[KILATD_SHARDS_MAX];
     _Atomic uint64_t patience_ms;
     uint64_t started_wall_ns;
+    uint64_t descriptors_max; /* of this process; 0: unknown */
     atomic_uint stopped_queues, ended_nodes;
     atomic_bool rounds_over; /* shard 0 has ended: it sends no round to the others any more */
     void (*ended)(void *context);
@@ -163,6 +164,13 @@ void node_check_empty(struct node *node);
 /* listener.c */
 void listener_open(struct listener *listener, struct node *node, enum listener_kind kind, int fd);
 void listener_close(struct listener *listener);
+/* What is left of the process's descriptors when a session has got `fd`. */
+enum descriptors_left {
+    DESCRIPTORS_ENOUGH,
+    DESCRIPTORS_FEW, /* the session is told 421 */
+    DESCRIPTORS_LAST /* closed at once: also a goodbye takes its time */
+};
+enum descriptors_left descriptors_left(const struct kilatd *kilatd, int fd);
 /* Counts a session of `peer`; false: too many, and nothing was counted. */
 bool sessions_admit(struct node *node, const struct netaddr *peer);
 void sessions_forget(struct node *node, const struct netaddr *peer);

@@ -85,6 +85,22 @@ void sessions_forget(struct node *node, const struct netaddr *address)
     free(peer);
 }
 
+/* ---- descriptors ------------------------------------------------------------------------------ */
+
+#define DESCRIPTORS_KEPT 128 /* for kilatctl, outgoing mail, mailboxes, the log's segments */
+
+/* The kernel gives the lowest free number, so the number of a new descriptor tells how many are in use, whoever uses
+ * them. */
+enum descriptors_left descriptors_left(const struct kilatd *kilatd, int fd)
+{
+    uint64_t kept = MIN(DESCRIPTORS_KEPT, kilatd->descriptors_max / 4);
+    uint64_t used = (uint64_t)fd + 1;
+
+    if (kilatd->descriptors_max == 0 || used + kept <= kilatd->descriptors_max)
+        return DESCRIPTORS_ENOUGH;
+    return used + kept / 2 <= kilatd->descriptors_max ? DESCRIPTORS_FEW : DESCRIPTORS_LAST;
+}
+
 /* ---- accepting ----------------------------------------------------------------------------------- */
 
 static void listener_hand_over(struct listener *listener, int fd)
@@ -93,6 +109,11 @@ static void listener_hand_over(struct listener *listener, int fd)
 
     if (listener->kind == LISTENER_CONTROL) {
         control_accept(listener->node, fd);
+        return;
+    }
+    if (descriptors_left(listener->node->kilatd, fd) == DESCRIPTORS_LAST) {
+        listener->node->counters.refused_sessions++;
+        ring_close(fd);
         return;
     }
     if (ring_peer_address(fd, &peer) < 0) {

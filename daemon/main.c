@@ -30,15 +30,16 @@ static const char usage[] =
     "Signals: TERM and INT end it in order (a second one at once), HUP reads the settings again.\n"
     "See kilatd(8), kilat.conf(5) and kilatctl(8).\n";
 
-/* Sockets are the limit on sessions: as many as this process may have at all. */
-static void raise_descriptor_limit(void)
+/* Sockets are the limit on sessions: as many as this process may have at all. Returns how many, 0 when unknown. */
+static uint64_t raise_descriptor_limit(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* what stands is enough to begin with */
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* what stands is enough to begin with */
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? 0 : limit.rlim_cur;
 }
 
 /* Tells systemd (Type=notify), if it started us: sd_notify(3) is this one datagram. */
@@ -177,17 +178,20 @@ int main(int argc, char **argv)
     struct serving serving = {.lock = PTHREAD_MUTEX_INITIALIZER};
     const char *config = MAIN_CONFIG;
     bool check = false;
+    uint64_t descriptors_max;
     struct buf error;
     int r = read_options(argc, argv, &config, &check);
 
     if (r != MAIN_GO_ON)
         return r;
     block_signals(&serving.signals);
-    raise_descriptor_limit();
+    descriptors_max = raise_descriptor_limit();
     buf_init(&error, 16 * KIB);
     r = kilatd_create(config, &serving.kilatd, &error);
-    if (r == 0)
+    if (r == 0) {
         kilatd_on_end(serving.kilatd, ended, &serving);
+        kilatd_limit_descriptors(serving.kilatd, descriptors_max);
+    }
     if (r == 0)
         r = check ? kilatd_check(serving.kilatd, &error) : kilatd_start(serving.kilatd, &error);
     if (r < 0)

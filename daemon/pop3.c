@@ -475,7 +475,8 @@ void pop3_accept(struct node *node, int fd, const struct netaddr *peer)
     p->session.cut = pop3_cut;
     list_push_back(&node->sessions, &p->session.node);
     ring_op_init(&p->job, NULL);
-    p->admitted = !node->draining && sessions_admit(node, peer);
+    p->admitted = !node->draining && descriptors_left(node->kilatd, fd) == DESCRIPTORS_ENOUGH &&
+                  sessions_admit(node, peer);
     stream_open(&p->stream, node->shard, fd, &pop3_stream_ops, POP3_OUTPUT_MAX);
     netaddr_format(peer, text);
     log_event(node->shard->log, LOG_INFO, "pop3.session.opened", log_u64("session", p->number),

@@ -101,3 +101,21 @@ Test(sessions, all_together_may_be_so_many)
     sessions_forget(node, &addresses[3]);
     node_free(node);
 }
+
+/* The number of a descriptor tells how many are in use: the last ones are not for mail. */
+Test(descriptors, the_last_ones_are_kept)
+{
+    struct kilatd *kilatd = calloc(1, sizeof(*kilatd));
+
+    cr_expect_eq(descriptors_left(kilatd, 1000000), DESCRIPTORS_ENOUGH, "no limit is known");
+    kilatd->descriptors_max = 1024;
+    cr_expect_eq(descriptors_left(kilatd, 895), DESCRIPTORS_ENOUGH);
+    cr_expect_eq(descriptors_left(kilatd, 896), DESCRIPTORS_FEW);
+    cr_expect_eq(descriptors_left(kilatd, 959), DESCRIPTORS_FEW);
+    cr_expect_eq(descriptors_left(kilatd, 960), DESCRIPTORS_LAST);
+    kilatd->descriptors_max = 64;
+    cr_expect_eq(descriptors_left(kilatd, 47), DESCRIPTORS_ENOUGH, "a quarter of a small number");
+    cr_expect_eq(descriptors_left(kilatd, 48), DESCRIPTORS_FEW);
+    cr_expect_eq(descriptors_left(kilatd, 56), DESCRIPTORS_LAST);
+    free(kilatd);
+}
