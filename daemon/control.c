@@ -310,13 +310,30 @@ static const struct stream_ops control_stream_ops = {
     .closed = control_closed,
 };
 
+/* Of many sessions the oldest that has asked nothing, or half a question, goes: whoever comes to ask is worth more. */
+static void control_make_room(struct control *control)
+{
+    list_for_each_safe (at, &control->sessions) {
+        struct control_session *session = CONTAINER_OF(at, struct control_session, node);
+
+        if (session->job == NULL && stream_unsent(&session->stream) == 0 &&
+            !stream_is_closing(&session->stream)) {
+            stream_close(&session->stream, -EUSERS);
+            return;
+        }
+    }
+}
+
 /* One too many is told so; when even those pile up they are not looked at any more. */
 void control_accept(struct node *node, int fd)
 {
     struct control *control = node->control;
-    struct control_session *session =
-        control->session_count >= 2 * CONTROL_SESSIONS_MAX ? NULL : calloc(1, sizeof(*session));
+    struct control_session *session = NULL;
 
+    if (control->session_count >= CONTROL_SESSIONS_MAX / 2)
+        control_make_room(control);
+    if (control->session_count < 2 * CONTROL_SESSIONS_MAX)
+        session = calloc(1, sizeof(*session));
     if (session == NULL ||
         ring_peer_credentials(fd, &session->uid, &session->gid, &session->pid) < 0) {
         free(session);
