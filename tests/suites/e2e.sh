@@ -7,7 +7,7 @@ set -euo pipefail
 . "$KILAT_TOP/tests/lib/suite.sh"
 
 SUITE_TIMEOUT_S=300
-targets=(kilatd kilatctl kilat-ledger kilat-without-uring kilat-idle)
+targets=(kilatd kilatctl kilat-ledger kilat-without-uring kilat-idle kilat-hostile)
 
 run_scripts() { # preset, SCRIPT...
     local preset=$1 name
@@ -24,7 +24,7 @@ run_scripts release "${all[@]}"
 export KILAT_SHARDS=2
 suite_builds asan "${targets[@]}" || exit 1
 sanitizers_for_servers
-run_scripts asan test_local_mail test_refusals test_control test_postfix_both
+run_scripts asan test_local_mail test_refusals test_control test_postfix_both test_hostile test_pressure
 sanitizers_case asan "$SANITIZERS_FOLDER"
 
 suite_builds tsan "${targets[@]}" || exit 1
