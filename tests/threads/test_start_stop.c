@@ -60,6 +60,8 @@ static void a_start_that_cannot_be_is_refused(void)
     expect_refusal("too many listeners", more, "more than 32 listeners");
 }
 
+static const char *more_lines = ""; /* of expect_refusal_in() */
+
 /* What stands in the folder instead of what the server needs. `write_config` names each once, so other folders are
  * given by another server's description. */
 static void expect_refusal_in(const char *name, const char *spool, const char *mail,
@@ -76,9 +78,9 @@ static void expect_refusal_in(const char *name, const char *spool, const char *m
         "hostname = mx.alam.test\nshards = 2\nspool_directory = %s/%s\nmail_directory = %s/%s\n"
         "control_socket = %s/%s\nlog_file = %s/%s\nusers_file = %s/users\nsmtp_listen = "
         "{\"127.0.0.1:%u\"}\n"
-        "segment_bytes = 1M\nforce_file_system = yes\ndns_servers = {\"127.0.0.1:1\"}\n",
+        "segment_bytes = 1M\nforce_file_system = yes\ndns_servers = {\"127.0.0.1:1\"}\n%s",
         alam->folder, spool, alam->folder, mail, alam->folder, control, alam->folder, log,
-        alam->folder, alam->smtp_port);
+        alam->folder, alam->smtp_port, more_lines);
     r = kilatd_create_from_text(buf_slice(&text), "test.conf", &kilatd, &error);
     CHECK(r == 0, "%.*s", SLICE_ARG(buf_slice(&error)));
     r = kilatd_start(kilatd, &error);
@@ -105,6 +107,36 @@ static void a_machine_that_is_not_ready_is_told(void)
                       "log", "/spool2/0001");
     expect_refusal_in("a control socket in no folder", "spool", "mail", "none/control", "log",
                       "/none/control");
+    more_lines = "single_thread = yes\n";
+    expect_refusal_in("a control socket in no folder, one thread", "spool", "mail", "none/control",
+                      "log", "/none/control");
+    expect_refusal_in("a file where the spool belongs, one thread", "plain", "mail", "control",
+                      "log", "/plain: cannot be");
+    more_lines = "";
+}
+
+static void *use_and_stop(void *context)
+{
+    (void)context;
+    send_letter(alam, "penulis@alam.test", "fadli@alam.test",
+                "Subject: one thread\r\n\r\nHello.\r\n");
+    wait_for_letters(alam, "fadli", 1);
+    CHECK(control_ask(alam, "text reload", NULL) == 0, "reload");
+    kilatd_stop(alam->kilatd, 1000);
+    return NULL;
+}
+
+/* One shard and no workers, all on the thread that starts and joins: what blocks, blocks. */
+static void a_single_thread_does_all_of_it(void)
+{
+    pthread_t thread;
+
+    write_config(alam, "single_thread = yes\n");
+    server_start(alam);
+    CHECK(pthread_create(&thread, NULL, use_and_stop, NULL) == 0, "a thread");
+    kilatd_join(alam->kilatd);
+    (void)pthread_join(thread, NULL);
+    kilatd_destroy(&alam->kilatd);
 }
 
 static void a_name_in_a_sentence_is_the_one_that_was_given(void)
@@ -126,7 +158,7 @@ static void what_another_server_uses_is_not_taken(void)
 {
     write_config(alam, "shards = 2\n");
     server_start(alam);
-    expect_refusal("the same spool", "shards = 2\n", "/spool/0000: is in use by another process");
+    expect_refusal("the same spool", "shards = 2\n", "/spool/0000: is in use by");
     write_config(alam, "shards = 2\n");
     server_stop(alam, 1000);
     server_start(alam); /* and nothing of the refused one is left in the way */
@@ -349,6 +381,7 @@ static const struct {
     }
     STEP(a_start_that_cannot_be_is_refused),
     STEP(a_machine_that_is_not_ready_is_told),
+    STEP(a_single_thread_does_all_of_it),
     STEP(a_name_in_a_sentence_is_the_one_that_was_given),
     STEP(what_another_server_uses_is_not_taken),
     STEP(a_check_changes_nothing),
