@@ -196,3 +196,43 @@ int boot_directories(struct kilatd *kilatd, struct buf *error)
         r = boot_directory(settings->mail_directory, owner, error);
     return r;
 }
+
+/* ---- spools ----------------------------------------------------------------------------------------- */
+
+/* "0007" is the spool of shard 7; anything else is somebody's own. */
+static int boot_see_spool(void *context, const char *name)
+{
+    uint32_t *needed = context;
+    uint64_t number;
+
+    if (strlen(name) == 4 && slice_parse_u64(slice_cstr(name), KILATD_SHARDS_MAX - 1, &number))
+        *needed = MAX(*needed, (uint32_t)number + 1);
+    return 0;
+}
+
+int boot_keep_spools(struct kilatd *kilatd, struct buf *error)
+{
+    const struct settings *settings = &kilatd->generation->settings;
+    uint32_t needed = 0;
+    int fd, r;
+
+    r = file_open_dir_path(settings->spool_directory, &fd);
+    if (r == 0) {
+        r = file_list(fd, boot_see_spool, &needed);
+        (void)file_close(fd);
+    }
+    if (r < 0) {
+        buf_printf(error, "%s: cannot be listed: %s", settings->spool_directory, strerror(-r));
+        return r;
+    }
+    if (settings->single_thread && needed > 1) {
+        buf_printf(
+            error,
+            "single_thread: %s/%04u is the spool of another shard; start without single_thread "
+            "until its mail is gone, then remove it",
+            settings->spool_directory, needed - 1);
+        return -EBUSY;
+    }
+    kilatd->shard_count = MAX(kilatd->shard_count, needed);
+    return 0;
+}

@@ -234,6 +234,10 @@ static void kilatd_log_ready(struct kilatd *kilatd)
     const struct settings *settings = &kilatd->generation->settings;
 
     log_set_time(log, clock_wall_ns());
+    if (kilatd->shard_count > kilatd_count_shards(settings))
+        log_event(log, LOG_NOTICE, "spools.more_than_shards",
+                  log_u64("shards_wanted", kilatd_count_shards(settings)),
+                  log_u64("shards", kilatd->shard_count));
     log_event(
         log, LOG_NOTICE, "kilatd.ready", log_cstr("version", KILAT_VERSION),
         log_cstr("hostname", settings->hostname), log_u64("shards", kilatd->shard_count),
@@ -256,6 +260,8 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
         r = kilatd_find_resolvers(kilatd, error);
     if (r == 0)
         r = boot_directories(kilatd, error);
+    if (r == 0)
+        r = boot_keep_spools(kilatd, error);
     if (r == 0)
         r = kilatd_open_log(kilatd, error);
     if (r == 0)

@@ -148,6 +148,8 @@ struct kilatd {
 int boot_listen(struct kilatd *kilatd, struct buf *error);
 /* Makes what is missing, for the user whom boot_become_user() will become. */
 int boot_directories(struct kilatd *kilatd, struct buf *error);
+/* Never fewer shards than there are spools: a spool without a shard is promised mail that nobody delivers. */
+int boot_keep_spools(struct kilatd *kilatd, struct buf *error);
 /* When root: becomes settings' user for good. Otherwise nothing. */
 int boot_become_user(const struct kilatd *kilatd, struct buf *error);
 void boot_close_listeners(struct kilatd *kilatd);

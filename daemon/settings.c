@@ -253,7 +253,8 @@ static const struct setting rows[] = {
     {NUMBER(dns_cache_records_max, 100, 100000, 10000000), .doc = "Records kept per shard."},
 
     {NUMBER(shards, 0, 0, 64),
-     .doc = "Threads that do the work, one per CPU; 0: as many as there are CPUs."},
+     .doc = "Threads that do the work, one per CPU; 0: as many as there are CPUs. Never fewer than "
+            "there are spools below spool_directory."},
     {FIELD(single_thread), .kind = SETTING_BOOL,
      .doc = "One shard and no workers, for valgrind and callgrind: what blocks, blocks."},
     {NUMBER(file_workers, 1, 2, 64), .doc = "Threads for directory work and mailbox files."},

@@ -103,6 +103,8 @@ void sim_site_start(struct sim_site *site)
 {
     site->running = false;
     site->kilatd = NULL;
+    if (sim_chance(200)) /* another machine, or another mind */
+        site->shards = (uint32_t)sim_between(1, 3);
     site->process = sim_process_start(site->host, "kilatd", kilatd_main, site);
     site->process->cpu_count = site->shards;
 }
