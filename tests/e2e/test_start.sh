@@ -43,7 +43,7 @@ expect_refusal 'io_uring forbidden by a seccomp filter' 'io_uring.*seccomp|secco
 
 # The same settings start where nothing is in the way; a second server on the same spool or port is refused.
 kilat_start satu
-expect_refusal 'a second server' 'in use|lock|already' "$kilatd" --config "$STATE/satu/kilat.conf"
+expect_refusal 'a second server' "in use by process ${PROCESS_PIDS[satu]}\$" "$kilatd" --config "$STATE/satu/kilat.conf"
 kilat_stop satu || fail "SIGTERM did not end kilatd in good order"
 if [ "$(id -u)" = 0 ]; then
     kilat_start satu
