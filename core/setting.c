@@ -482,6 +482,11 @@ static int setting_parse_slice(const struct setting *table, bool include, struct
         (void)slice_split(&rest, '\n');
     buf_init(&copy, 2 * SETTING_FILE_BYTES_MAX);
     buf_append(&copy, text);
+    buf_append_byte(&copy, 0);
+    if (!copy.failed) {
+        setting_blank_comments((char *)copy.data);
+        copy.size--;
+    }
     buf_append_cstr(&copy, "\n" SETTING_END " = yes\n");
     buf_append_byte(&copy, 0);
     r = copy.failed ? -EFBIG

@@ -13,4 +13,7 @@ const struct setting_suffix *setting_suffixes(enum setting_kind kind);
 /* What a value of this row has to look like, for error sentences and the manual. */
 void setting_expectation(const struct setting *row, struct buf *out);
 
+/* Puts blanks in the place of comments; line ends stay where they are. */
+void setting_blank_comments(char *text);
+
 #endif

@@ -159,6 +159,33 @@ Test(setting, each_refusal_names_file_line_and_what_was_expected)
     }
 }
 
+/* Goal: the line that is named is the line in the file, whatever stands above it. */
+Test(setting, comments_do_not_move_the_lines)
+{
+    static const char *const above[] = {"# satu\n",
+                                        "// dua\n",
+                                        "/* tiga\n * baris\n */\n",
+                                        "#\n",
+                                        "name = \"a#b//c/*d\" # e\"f\n",
+                                        "  # empat \"lima\n",
+                                        "\n\n"};
+    char text[512] = "", want[64];
+    struct harbour harbour;
+    struct buf error;
+    unsigned line = 1;
+
+    for (size_t i = 0; i < ARRAY_SIZE(above); i++) {
+        for (const char *c = above[i]; *c != 0; c++)
+            line += *c == '\n';
+        strcat(text, above[i]);
+    }
+    strcat(text, "colour = blue\n");
+    (void)snprintf(want, sizeof(want), "port.conf:%u: no such option 'colour'", line);
+    cr_expect_eq(parse(text, &harbour, &error), -EINVAL);
+    cr_expect_str_eq(sentence(&error), want);
+    buf_deinit(&error);
+}
+
 /* What libconfuse itself refuses is told in its words: file and line are what counts. */
 #define CUT "port.conf: ends in the midst of a section, list, value or comment"
 static const struct refusal broken[] = {
