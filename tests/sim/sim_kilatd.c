@@ -65,9 +65,42 @@ static void settings_text(const struct sim_site *site, struct buf *out)
                site->domain, site->domain);
     buf_printf(out, "shards = %u\nreceive_buffers = %u\nreceive_buffer_bytes = \"%uK\"\n",
                site->shards, site->receive_buffers, site->receive_buffer_kib);
+    buf_append_cstr(out, site->chosen);
     if (!site->patient)
         buf_append_cstr(out, "retry_first = \"10s\"\nretry_max = \"2m\"\n"
                              "site_backoff_first = \"5s\"\nsite_backoff_max = \"2m\"\n");
+}
+
+/* What an administrator may have changed, chosen once for each site: no promise hangs on it. */
+void sim_site_choose_settings(struct sim_site *site)
+{
+    struct buf text;
+
+    buf_init(&text, sizeof(site->chosen));
+    site->shards = (uint32_t)sim_between(1, 3);
+    site->receive_buffers = 16u << sim_between(0, 4);
+    site->receive_buffer_kib = 2u << sim_between(0, 2);
+    if (sim_chance(500))
+        buf_printf(&text, "site_sessions_max = %u\n", (unsigned)sim_between(1, 4));
+    if (sim_chance(300))
+        buf_printf(&text, "site_messages_max = %u\n", (unsigned)sim_between(1, 5));
+    if (sim_chance(300))
+        buf_printf(&text, "site_recipients_max = %u\n", (unsigned)sim_between(1, 3));
+    if (sim_chance(300))
+        buf_printf(&text, "site_idle = \"%us\"\n", (unsigned)sim_between(0, 60));
+    if (sim_chance(300))
+        buf_printf(&text, "spare_segments = %u\n", (unsigned)sim_between(1, 3));
+    if (sim_chance(300))
+        buf_printf(&text, "file_workers = %u\n", (unsigned)sim_between(1, 4));
+    if (sim_chance(300))
+        buf_printf(&text, "dns_tries = %u\ndns_timeout = \"%ums\"\n", (unsigned)sim_between(1, 6),
+                   (unsigned)sim_between(200, 4000));
+    if (sim_chance(100)) {
+        site->one_thread = true;
+        buf_append_cstr(&text, "single_thread = true\n");
+    }
+    (void)slice_to_cstr(buf_slice(&text), site->chosen, sizeof(site->chosen));
+    buf_deinit(&text);
 }
 
 static int kilatd_main(struct sim_process *process, void *context)
@@ -103,7 +136,7 @@ void sim_site_start(struct sim_site *site)
 {
     site->running = false;
     site->kilatd = NULL;
-    if (sim_chance(200)) /* another machine, or another mind */
+    if (!site->one_thread && sim_chance(200)) /* another machine, or another mind */
         site->shards = (uint32_t)sim_between(1, 3);
     site->process = sim_process_start(site->host, "kilatd", kilatd_main, site);
     site->process->cpu_count = site->shards;

@@ -473,9 +473,7 @@ static void run_mail(char *note, size_t note_bytes)
     choose_faults();
     for (size_t i = 0; i < ARRAY_SIZE(sites); i++) {
         sites[i]->patient = world.patient;
-        sites[i]->shards = (uint32_t)sim_between(1, 3);
-        sites[i]->receive_buffers = 16u << sim_between(0, 4);
-        sites[i]->receive_buffer_kib = 2u << sim_between(0, 2);
+        sim_site_choose_settings(sites[i]);
         sim_site_install(sites[i], mailboxes, ARRAY_SIZE(mailboxes));
         sim_site_start(sites[i]);
         world.busy++;

@@ -18,6 +18,8 @@ struct sim_site { /* one server and its users */
     bool in_hand; /* somebody has ended it and will start it again */
     bool patient; /* retries in hours */
     uint32_t shards, receive_buffers, receive_buffer_kib;
+    bool one_thread;  /* no shard but the first, no workers */
+    char chosen[512]; /* further lines of kilat.conf */
     uint64_t kills, power_cuts, stops;
     const struct sim_mailbox *mailboxes; /* of all sites */
     size_t mailbox_count;
@@ -40,6 +42,7 @@ struct sim_mailbox {
 
 /* ---- servers (sim_kilatd.c) ------------------------------------------------------------------- */
 
+void sim_site_choose_settings(struct sim_site *site);
 void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes, size_t count);
 /* The accounts file, whole, or its first `bytes` bytes as an editor that writes in place would leave it for a while. */
 void sim_site_write_users(struct sim_site *site, uint64_t bytes);
