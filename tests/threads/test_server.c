@@ -218,6 +218,21 @@ static void bodies_give_way_when_buffers_are_scarce(void)
     buf_deinit(&body);
 }
 
+/* A letter is safe in the mailbox, but cannot be shown just now: it is shown when it can be, not at the next start. */
+static void a_letter_that_cannot_be_shown_is_shown_later(void)
+{
+    char path[200];
+
+    (void)snprintf(path, sizeof(path), "%s/mail/alam.test/sri/new", alam->folder);
+    CHECK(chmod(path, 0500) == 0, "%s: %s", path, strerror(errno));
+    send_letter(alam, "penulis@alam.test", "sri@alam.test",
+                "Subject: late\r\n\r\nbut not lost\r\n");
+    wait_for_answer(alam, "json status", "\"queued_messages\": 0,");
+    CHECK(chmod(path, 0700) == 0, "%s: %s", path, strerror(errno));
+    wait_for_letters(alam, "sri", 1);
+    empty_mailbox(alam, "sri");
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------ */
 
 static void strangers_and_wrong_passwords_are_refused(void)
@@ -337,6 +352,7 @@ static const struct {
     STEP(a_large_letter_arrives_unaltered),
     STEP(a_body_is_safe_while_others_talk),
     STEP(bodies_give_way_when_buffers_are_scarce),
+    STEP(a_letter_that_cannot_be_shown_is_shown_later),
     STEP(strangers_and_wrong_passwords_are_refused),
     STEP(clients_that_vanish_leave_nothing),
     STEP(accounts_change_under_the_running_server),
