@@ -389,7 +389,7 @@ Everything is left running.
                    SMTP $AT_HOME port $smtp_port
   kilatctl         $KILAT_BUILD/kilatctl --socket $STATE/debianindonesia/control status
                    (gateway and kawan have theirs beside it)
-  names            $PACKAGES_ROOT/usr/bin/drill -p $resolver_port @$AT_RESOLVER kawan.test MX
+  names            the same with "dns MX kawan.test" for "status"
   logs             $STATE/log
 END
 }
