@@ -108,7 +108,7 @@ static void a_machine_that_is_not_ready_is_told(void)
     expect_refusal_in("a control socket in no folder", "spool", "mail", "none/control", "log",
                       "/none/control");
     more_lines = "single_thread = yes\n";
-    expect_refusal_in("a control socket in no folder, one thread", "spool", "mail", "none/control",
+    expect_refusal_in("a control socket in no folder, one thread", "spool3", "mail", "none/control",
                       "log", "/none/control");
     expect_refusal_in("a file where the spool belongs, one thread", "plain", "mail", "control",
                       "log", "/plain: cannot be");
@@ -379,9 +379,9 @@ static const struct {
     {                                                                                              \
 #step, step                                                                                \
     }
+    STEP(a_single_thread_does_all_of_it),
     STEP(a_start_that_cannot_be_is_refused),
     STEP(a_machine_that_is_not_ready_is_told),
-    STEP(a_single_thread_does_all_of_it),
     STEP(a_name_in_a_sentence_is_the_one_that_was_given),
     STEP(what_another_server_uses_is_not_taken),
     STEP(a_check_changes_nothing),
