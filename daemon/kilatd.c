@@ -228,21 +228,21 @@ static int kilatd_start_shards(struct kilatd *kilatd, struct buf *error)
     return r;
 }
 
-static void kilatd_log_ready(struct kilatd *kilatd)
+/* By a shard, not by the thread that starts them: a reload or a stop may come at once. */
+void kilatd_log_ready(const struct node *node)
 {
-    struct log *log = kilatd->logs[kilatd->shard_count];
-    const struct settings *settings = &kilatd->generation->settings;
+    const struct kilatd *kilatd = node->kilatd;
+    const struct settings *settings = &node->generation->settings;
+    struct log *log = node->shard->log;
 
-    log_set_time(log, clock_wall_ns());
     if (kilatd->shard_count > kilatd_count_shards(settings))
         log_event(log, LOG_NOTICE, "spools.more_than_shards",
                   log_u64("shards_wanted", kilatd_count_shards(settings)),
                   log_u64("shards", kilatd->shard_count));
-    log_event(
-        log, LOG_NOTICE, "kilatd.ready", log_cstr("version", KILAT_VERSION),
-        log_cstr("hostname", settings->hostname), log_u64("shards", kilatd->shard_count),
-        log_u64("accounts", kilatd->accounts->table == NULL ? 0 : kilatd->accounts->table->count),
-        log_text("ring", slice_cstr(ring_features(kilatd->nodes[0].shard->ring)->text)));
+    log_event(log, LOG_NOTICE, "kilatd.ready", log_cstr("version", KILAT_VERSION),
+              log_cstr("hostname", settings->hostname), log_u64("shards", kilatd->shard_count),
+              log_u64("accounts", node->accounts->table == NULL ? 0 : node->accounts->table->count),
+              log_text("ring", slice_cstr(ring_features(node->shard->ring)->text)));
 }
 
 int kilatd_start(struct kilatd *kilatd, struct buf *error)
@@ -277,9 +277,7 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
                              &kilatd->log_writer);
     if (r == 0)
         r = kilatd_start_shards(kilatd, error);
-    if (r == 0)
-        kilatd_log_ready(kilatd);
-    else if (error->size == 0)
+    if (r < 0 && error->size == 0)
         buf_printf(error, "cannot start: %s", strerror(-r));
     return r;
 }

@@ -112,6 +112,7 @@ struct node {
     uint64_t patience_until_ns;
     struct timer again; /* looks after what has not ended yet */
     struct shard_task check;
+    struct shard_task ready; /* on shard 0: its first tick, when all shards are up */
     struct buf start_error;
 };
 
@@ -153,6 +154,9 @@ int boot_keep_spools(struct kilatd *kilatd, struct buf *error);
 /* When root: becomes settings' user for good. Otherwise nothing. */
 int boot_become_user(const struct kilatd *kilatd, struct buf *error);
 void boot_close_listeners(struct kilatd *kilatd);
+
+/* kilatd.c. Shard: 0, when all have begun. */
+void kilatd_log_ready(const struct node *node);
 
 /* node.c: start and end of one shard's part. Shard: owner. */
 int node_start(struct shard *shard, void *kilatd);

@@ -163,6 +163,11 @@ static void node_open_listeners(struct node *node)
     }
 }
 
+static void node_ready(struct shard_task *task)
+{
+    kilatd_log_ready(CONTAINER_OF(task, struct node, ready));
+}
+
 static void node_again(struct timer *timer);
 static void node_check(struct shard_task *task);
 
@@ -178,6 +183,7 @@ static void node_init(struct node *node, struct kilatd *kilatd, struct shard *sh
     timer_init(&node->relief, inbound_relief);
     timer_init(&node->again, node_again);
     shard_task_init(&node->check, node_check);
+    shard_task_init(&node->ready, node_ready);
     buf_init(&node->start_error, 4 * KIB);
     shard->user = node;
 }
@@ -206,6 +212,8 @@ int node_start(struct shard *shard, void *context)
     }
     queue_start(node->queue, node->spool);
     node_open_listeners(node);
+    if (shard->index == 0)
+        shard_defer(shard, &node->ready);
     return 0;
 }
 
@@ -230,6 +238,7 @@ static void node_unwind(struct node *node)
 
     node->draining = true;
     node->phase = NODE_OVER;
+    shard_undefer(&node->ready);
     for (uint32_t i = 0; i < node->listener_count; i++)
         listener_close(&node->listeners[i]);
     if (node->control != NULL)
