@@ -105,8 +105,12 @@ void watch_init(struct watch *watch)
 
 void watch_deinit(struct watch *watch)
 {
-    if (watch->cgroup[0] != 0)
-        (void)rmdir(watch->cgroup); /* left behind only while a process of it lives */
+    const struct timespec moment = {.tv_nsec = 5 * MS_NS};
+
+    /* Processes that were killed are still leaving for a moment. */
+    for (int i = 0; watch->cgroup[0] != 0 && rmdir(watch->cgroup) < 0 && errno == EBUSY && i < 400;
+         i++)
+        (void)nanosleep(&moment, NULL);
     watch->cgroup[0] = 0;
 }
 
