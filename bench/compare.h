@@ -41,7 +41,6 @@ struct compare_run {
     double others_cores, stolen_cores; /* during the measured load */
     bool by_cgroup;
     bool disturbed;
-    bool absent; /* this machine cannot run it */
     char failed[COMPARE_REASON_SIZE];
 };
 

@@ -18,6 +18,7 @@
 #define LETTER_PIECES 64u /* of received buffers; a letter is at most some hundred KiB */
 #define TAIL_BYTES 6u     /* the longest ending that means something */
 #define BACKLOG 4096
+#define RECEIVE_BUFFERS 4096u
 
 /* About what a server of ours puts in front. */
 #define TRACE                                                                                      \
@@ -93,7 +94,7 @@ struct outbound {
 static void die(const char *what, int error)
 {
     fprintf(stderr, "kilat-bench floor: %s: %s\n", what, strerror(-error));
-    exit(1);
+    _exit(1);
 }
 
 /* ---- towards the next host ------------------------------------------------------------------- */
@@ -180,6 +181,10 @@ static void out_received(struct ring_op *op)
     struct outbound *out = CONTAINER_OF(op, struct outbound, receive_op);
     uint32_t lines = 0;
 
+    if (op->result == -ENOBUFS) {
+        ring_receive(out->floor->shard->ring, &out->receive_op, out->fd);
+        return;
+    }
     if (op->result <= 0)
         die("the next host", op->result == 0 ? -ECONNRESET : op->result);
     for (int32_t i = 0; i < op->result; i++)
@@ -520,7 +525,7 @@ static int start(struct shard *shard, void *context)
 static void interrupted(struct shard *shard)
 {
     (void)shard;
-    exit(0); /* there is nothing that would outlive it */
+    _exit(0); /* there is nothing that would outlive it */
 }
 
 static const char *const pipelining_choices[] = {"none", "pipelined", NULL};
@@ -528,7 +533,10 @@ static const char *const pipelining_choices[] = {"none", "pipelined", NULL};
 int floor_main(int argc, char **argv)
 {
     struct floor floor = {.session_count = 20};
-    struct program program = {.start = start, .interrupted = interrupted, .context = &floor};
+    struct program program = {.start = start,
+                              .interrupted = interrupted,
+                              .context = &floor,
+                              .buffer_count = RECEIVE_BUFFERS};
     uint64_t pipelining = 1;
     const struct option_row rows[] = {
         {"--listen", OPTION_ADDRESS, &floor.listen, 0, 0, NULL},
