@@ -48,9 +48,11 @@ mailbox_holds "$(cat "$STATE/said")"
 case_of 'Received fields' received
 mailbox_holds "$(cat "$STATE/said")"
 case_of 'recipients' recipients
+mailbox_holds "$(cat "$STATE/said")"
 
 case_of 'nonsense on the control socket' control
-wait_until 30 'the letter to a thousand' kilat_queue_is_empty kawan
+swaks --server 127.0.0.50 --port "$smtp_port" --from "$BUDI" --to "$ANI" --body 'satu surat' --hide-all
+wait_until 30 'a letter' kilat_queue_is_empty kawan
 case_of 'numbers of letters' numbers
 case_of 'two sessions on one mailbox' in-use
 case_of 'deletes without QUIT' cut
