@@ -23,6 +23,10 @@ memory_kib() {
     awk '/^VmRSS/ { print $2 }' "/proc/${PROCESS_PIDS[$1]}/status"
 }
 
+ctl_answers() { # name
+    timeout 10 "$KILAT_BUILD/kilatctl" --socket "$STATE/$1/control" status >/dev/null
+}
+
 # A crowd: kilat-hostile in the background, which stands when it says "ready", and then goes on or ends.
 crowd_begin() { # name, CASE, ARGUMENT...
     rm -f "$STATE/go"
@@ -48,9 +52,11 @@ crowd_is_cut() {
     exec 6>&-
 }
 
+letter_is_taken() {
+    swaks --server 127.0.0.51 --port "$smtp_port" --from "$BUDI" --to "$ANI" --body 'masih di sini' --hide-all
+}
 still_serves() { # name, letters in the mailbox afterwards
-    swaks --server 127.0.0.51 --port "$smtp_port" --from "$BUDI" --to "$ANI" --body 'masih di sini' --hide-all ||
-        fail "$1 takes no letters any more"
+    wait_until 10 "$1 to take a letter" letter_is_taken || fail "$1 takes no letters any more"
     wait_until 30 'all letters to be delivered' kilat_queue_is_empty "$1"
     hostile "$1" mailbox "$2"
 }
@@ -60,7 +66,7 @@ still_serves() { # name, letters in the mailbox afterwards
 if command -v prlimit >/dev/null; then
     KILAT_UNDER='prlimit --nofile=256:256' server_for_kawan sempit 127.0.0.51 </dev/null
     crowd_begin sempit flood 600
-    kilat_ctl sempit status >/dev/null || fail "kilatctl has no answer while descriptors are scarce"
+    ctl_answers sempit || fail "kilatctl has no answer while descriptors are scarce"
     crowd_is_cut
     still_serves sempit 1
     kilat_stop sempit || fail "SIGTERM did not end kilatd in good order"
@@ -80,6 +86,7 @@ hostile sedikit mailbox 60
 
 # Whoever does not read what he is told holds no buffers either.
 crowd_begin sedikit stalled 60
+expect_equal 'receive buffers that are free' "$(figure sedikit receive_buffers)" "$(figure sedikit receive_buffers_free)"
 still_serves sedikit 1
 crowd_is_cut
 
@@ -92,7 +99,7 @@ hostile sesak one-address 20 || fail "sessions_per_address_max does not hold"
 
 # The control socket: half requests, more than it keeps sessions for.
 crowd_begin sesak control-half
-kilat_ctl sesak status >/dev/null || fail "kilatctl has no answer beside half requests"
+ctl_answers sesak || fail "kilatctl has no answer beside half requests"
 crowd_is_cut
 kilat_stop sesak || fail "SIGTERM did not end kilatd in good order"
 
