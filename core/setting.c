@@ -12,6 +12,7 @@
 #define SETTING_ROWS_MAX 256 /* of one table; a wider one is our own fault */
 #define SETTING_FILE_BYTES_MAX (16 * MIB)
 #define SETTING_SENTENCE_SIZE 512
+#define SETTING_TITLE_MAX 255 /* of a section: a domain name, the longest there is, fits */
 #define SETTING_SHOWN_MAX 200 /* of a refused value */
 
 /* A file that was cut must not pass for a shorter one, but libconfuse takes its end for the end of an
@@ -99,6 +100,14 @@ static bool setting_choice(const struct setting *row, const char *text, uint64_t
     return false;
 }
 
+static bool setting_has_controls(const char *text)
+{
+    for (; *text != 0; text++)
+        if ((uint8_t)*text < 0x20 || *text == 0x7f)
+            return true;
+    return false;
+}
+
 /* NULL when fine; otherwise `expected` is filled and returned as text. */
 static const char *setting_refusal(const struct setting *row, const char *text,
                                    struct buf *expected)
@@ -107,9 +116,8 @@ static const char *setting_refusal(const struct setting *row, const char *text,
     bool truth, fine = true;
     const char *wanted = NULL;
 
-    for (const char *c = text; *c != 0; c++)
-        if ((uint8_t)*c < 0x20 || *c == 0x7f)
-            return "one line without control characters";
+    if (setting_has_controls(text))
+        return "one line without control characters";
     switch (row->kind) {
     case SETTING_BOOL:
         fine = setting_bool(text, &truth);
@@ -383,6 +391,11 @@ static void setting_take(const struct setting *row, cfg_opt_t *opt, void *value)
 static int setting_convert(const struct setting *table, cfg_t *cfg, char *values,
                            struct buf *error);
 
+static bool setting_is_title(const char *text)
+{
+    return strlen(text) <= SETTING_TITLE_MAX && !setting_has_controls(text);
+}
+
 static int setting_convert_sections(const struct setting *row, cfg_t *cfg,
                                     struct setting_sections *sections, struct buf *error)
 {
@@ -396,7 +409,13 @@ static int setting_convert_sections(const struct setting *row, cfg_t *cfg,
         char *item = (char *)sections->items + i * row->section_size;
         *(char **)item = setting_strdup(cfg_title(inner));
         sections->count++;
-        r = setting_convert(row->rows, inner, item, error);
+        if (setting_is_title(cfg_title(inner))) {
+            r = setting_convert(row->rows, inner, item, error);
+        } else {
+            buf_printf(error, "%s:%d: %s: expected a title of one line and at most %d octets",
+                       setting_file(inner), inner->line, row->name, SETTING_TITLE_MAX);
+            r = -EINVAL;
+        }
     }
     return r;
 }

@@ -141,6 +141,8 @@ static const struct refusal refusals[] = {
      "port.conf:4: captain is set twice"},
     {"a required row of a section is missing", "name = \"x\"\nship \"s\" {\n}\n",
      "port.conf:3: ship \"s\": captain is missing"},
+    {"a title of two lines", "name = \"x\"\nship \"a\nb\" {\n captain = c\n}\n",
+     "port.conf:5: ship: expected a title of one line and at most 255 octets"},
     {"the required row is empty", "name = \"\"\n", "port.conf: name is missing"},
     {"the required row is missing", "berths = 3\n", "port.conf: name is missing"},
     {"an empty file", "", "port.conf: name is missing"},
