@@ -132,7 +132,7 @@ static int compare_u64(const void *a, const void *b)
 static void summarise(const struct options *options, const struct outcome *outcomes)
 {
     uint64_t *times = calloc(options->count, sizeof(*times));
-    uint64_t virtual_s = 0, events = 0;
+    uint64_t virtual_s = 0, events = 0, busiest = 0;
 
     if (times == NULL)
         return;
@@ -140,12 +140,15 @@ static void summarise(const struct options *options, const struct outcome *outco
         times[i] = outcomes[i].real_us;
         virtual_s += outcomes[i].virtual_ns / SECOND_NS;
         events += outcomes[i].events;
+        if (outcomes[i].events > outcomes[busiest].events)
+            busiest = i;
     }
     qsort(times, options->count, sizeof(*times), compare_u64);
     printf("%" PRIu64 " events, %" PRIu64 " h of virtual time; a seed took %" PRIu64
-           " ms in the median, %" PRIu64 " ms at most\n",
+           " ms in the median, %" PRIu64 " ms at most; the busiest was %" PRIu64 " with %" PRIu64
+           " events\n",
            events, virtual_s / 3600, times[options->count / 2] / 1000,
-           times[options->count - 1] / 1000);
+           times[options->count - 1] / 1000, options->first + busiest, outcomes[busiest].events);
     free(times);
 }
 
