@@ -59,7 +59,7 @@ plan() {
         ;;
     crash | e2e)
         preset=release
-        targets=(kilatd kilatctl kilat-bench kilat-ledger)
+        targets=(kilatd kilatctl kilat-bench kilat-ledger kilat-without-uring kilat-idle kilat-hostile)
         command=(env KILAT_TOP="$TREE" KILAT_PRESET=release bash "$TREE/tests/$suite/$program.sh")
         [ -z "$filter" ] || command+=("$filter")
         ;;
