@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -180,6 +181,41 @@ static int boot_directory(const char *path, const struct boot_user *owner, struc
     return r;
 }
 
+/* One server per spool directory, known before anything is listened on: a second one would otherwise take
+ * some of the first one's connections until it meets the lock of a spool. */
+static int boot_lock(struct kilatd *kilatd, const struct boot_user *owner, struct buf *error)
+{
+    const char *path = kilatd->generation->settings.spool_directory;
+    char text[16] = "";
+    int32_t pid;
+    int dir_fd, r;
+
+    r = file_open_dir_path(path, &dir_fd);
+    if (r < 0)
+        return r;
+    r = file_open(dir_fd, "LOCK", FILE_READ | FILE_WRITE | FILE_CREATE, 0600, &kilatd->lock_fd);
+    (void)file_close(dir_fd); /* nothing was written through it */
+    if (r == 0)
+        r = file_lock(kilatd->lock_fd, &pid);
+    if (r == -EAGAIN) {
+        (void)file_read_some(kilatd->lock_fd, text, sizeof(text) - 1,
+                             0); /* for the sentence only */
+        buf_printf(error, "%s: is in use by process %s", path, text);
+        return r;
+    }
+    if (r == 0 && owner != NULL)
+        r = file_set_owner(kilatd->lock_fd, owner->uid, owner->gid);
+    if (r == 0)
+        r = file_truncate(kilatd->lock_fd, 0);
+    if (r == 0) {
+        int size = snprintf(text, sizeof(text), "%d", (int)getpid());
+        r = file_write_all(kilatd->lock_fd, slice_of(text, (size_t)size), 0);
+    }
+    if (r < 0)
+        buf_printf(error, "%s/LOCK: cannot be made or locked: %s", path, strerror(-r));
+    return r;
+}
+
 int boot_directories(struct kilatd *kilatd, struct buf *error)
 {
     const struct settings *settings = &kilatd->generation->settings;
@@ -192,6 +228,8 @@ int boot_directories(struct kilatd *kilatd, struct buf *error)
     }
     if (r == 0)
         r = boot_directory(settings->spool_directory, owner, error);
+    if (r == 0)
+        r = boot_lock(kilatd, owner, error);
     if (r == 0)
         r = boot_directory(settings->mail_directory, owner, error);
     return r;

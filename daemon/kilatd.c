@@ -45,6 +45,7 @@ static int kilatd_new(const char *path, struct slice text, const char *name,
         return -ENOMEM;
     kilatd->log_fd = -1;
     kilatd->mail_root_fd = -1;
+    kilatd->lock_fd = -1;
     memset(kilatd->listen_fds, 0xff, sizeof(kilatd->listen_fds)); /* -1 */
     if (path != NULL) {
         kilatd->config_path = strdup(path);
@@ -321,6 +322,8 @@ void kilatd_destroy(struct kilatd **kilatd)
     for (uint32_t i = 0; i < k->shard_count; i++)
         buf_deinit(&k->nodes[i].start_error);
     boot_close_listeners(k);
+    if (k->lock_fd >= 0)
+        (void)file_close(k->lock_fd);
     if (k->mail_root_fd >= 0)
         (void)file_close(k->mail_root_fd);
     if (k->log_fd >= 0)

@@ -129,6 +129,7 @@ struct kilatd {
     struct log_writer *log_writer;
     int log_fd;
     int mail_root_fd;
+    int lock_fd; /* of the spool directory, held until the end */
     int listen_fds[KILATD_SHARDS_MAX][KILATD_LISTENERS_MAX];
     enum listener_kind listen_kinds[KILATD_LISTENERS_MAX];
     uint32_t listen_count;

@@ -119,7 +119,7 @@ static int users_file_stat(struct users_watch *watch, struct file_info *ret_info
 static int users_watch_job(struct ring_op *op)
 {
     struct users_watch *watch = CONTAINER_OF(op, struct users_watch, op);
-    struct file_info before, after;
+    struct file_info before = {0}, after = {0};
     int r;
 
     buf_reset(&watch->error);

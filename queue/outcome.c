@@ -110,10 +110,12 @@ static void bounce_run(struct queue_attempt *attempt, uint32_t first, uint32_t c
 {
     struct queue *queue = attempt->queue;
     const struct attempt_unit *unit = &attempt->units[first];
+    char id[SPOOL_ID_TEXT_SIZE];
 
+    spool_id_format(attempt->id, id);
     (void)message_note(queue, attempt->id, unit->unit, count, SPOOL_BOUNCED,
                        reason_status(&queue->reasons, unit->reason));
-    log_event(queue->shard->log, LOG_NOTICE, "queue.bounced", log_u64("message", attempt->id),
+    log_event(queue->shard->log, LOG_NOTICE, "queue.bounced", log_cstr("id", id),
               log_u64("units", count), log_bool("report", false),
               log_text("reason", reason_text(&queue->reasons, unit->reason)));
     queue->totals.bounced += count;

@@ -205,9 +205,11 @@ static void finish(struct queue_report *report)
 static void finish_silently(struct queue_report *report)
 {
     const struct queue_report_info *info = &report->info;
+    char id[SPOOL_ID_TEXT_SIZE];
 
+    spool_id_format(report->id, id);
     log_event(report->queue->shard->log, LOG_NOTICE,
-              info->expired ? "queue.expired" : "queue.bounced", log_u64("message", report->id),
+              info->expired ? "queue.expired" : "queue.bounced", log_cstr("id", id),
               log_u64("units", info->unit_count), log_bool("report", false),
               log_text("reason", info->unit_count > 0 ? info->units[0].text : SLICE_NONE));
     finish(report);

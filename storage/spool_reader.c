@@ -85,6 +85,7 @@ static void fetch_read_done(struct ring_op *op)
     struct spool *spool = fetch->reader->spool;
     uint64_t needed = fetch->offset % SPOOL_BLOCK_BYTES + fetch->record_bytes;
     int r = op->result < 0 ? op->result : 0;
+    char id[SPOOL_ID_TEXT_SIZE];
 
     spool->reads_in_flight--;
     if (r == 0 && (uint64_t)op->result < needed)
@@ -101,8 +102,9 @@ static void fetch_read_done(struct ring_op *op)
     if (r < 0 && !fetch->reader->closing) {
         spool->counters.damaged++;
         r = r == -EBADMSG ? -EBADMSG : -EIO;
+        spool_id_format(fetch->reader->info.id, id);
         log_event(spool->shard->log, LOG_ERROR, "spool.read.failed",
-                  log_cstr("spool", spool->config.path), log_u64("id", fetch->reader->info.id),
+                  log_cstr("spool", spool->config.path), log_cstr("id", id),
                   log_u64("segment", fetch->segment_number), log_u64("offset", fetch->offset),
                   log_cstr("error", strerror(-r)));
     }

@@ -158,7 +158,7 @@ static void what_another_server_uses_is_not_taken(void)
 {
     write_config(alam, "shards = 2\n");
     server_start(alam);
-    expect_refusal("the same spool", "shards = 2\n", "/spool/0000: is in use by");
+    expect_refusal("the same spool", "shards = 2\n", "/spool: is in use by process");
     write_config(alam, "shards = 2\n");
     server_stop(alam, 1000);
     server_start(alam); /* and nothing of the refused one is left in the way */
