@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # door: all input and output of a shard, its time and its random numbers, pass through core/ring.h, core/file.h
-# and core/clock.h (DESIGN 3); only then can the simulation stand in their place. No call of libc around them.
+# and core/clock.h (docs/architecture.md, The door); only then can the simulation stand in their place. No call of libc around them.
 set -euo pipefail
 cd "$KILAT_TOP"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# layers: the include table of DESIGN 2. Arrows go down only, a folder's insides are its own, and each library
+# layers: the include table of docs/architecture.md. Arrows go down only, a folder's insides are its own, and each library
 # is confined to few files, so that it can be replaced in one place.
 set -euo pipefail
 cd "$KILAT_TOP"
