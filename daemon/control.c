@@ -202,6 +202,7 @@ static bool control_begin(struct control_session *session, const struct control_
     session->job = job;
     call->home = session->control->node;
     call->uid = session->uid;
+    call->now_s = call->home->shard->wall_ns / SECOND_NS;
     buf_init(&call->text, CONTROL_ANSWER_MAX);
     buf_init(&call->error, 4 * KIB);
     call->out =

@@ -48,6 +48,7 @@ struct control_call {
     uint32_t status; /* exit status of kilatctl */
     struct control_out out;
     uint32_t uid;
+    uint64_t now_s; /* wall clock when it was asked: shard 0's own is not for others to read */
     /* of the commands: */
     struct control_totals totals;
     uint64_t id;

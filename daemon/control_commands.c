@@ -13,11 +13,6 @@
 #define LIST_COUNT_DEFAULT 100
 #define LIST_COUNT_MAX 1000000
 
-static uint64_t call_now_s(const struct control_call *call)
-{
-    return call->home->shard->wall_ns / SECOND_NS;
-}
-
 /* ---- info, settings ------------------------------------------------------------------------------------- */
 
 static void finish_info(struct node *node, struct control_call *call)
@@ -30,7 +25,7 @@ static void finish_info(struct node *node, struct control_call *call)
     control_out_begin(out);
     control_out_cstr(out, "version", KILAT_VERSION);
     control_out_cstr(out, "hostname", settings->hostname);
-    control_out_time(out, "started", node->kilatd->started_wall_ns / SECOND_NS, call_now_s(call));
+    control_out_time(out, "started", node->kilatd->started_wall_ns / SECOND_NS, call->now_s);
     control_out_u64(out, "shards", node->kilatd->shard_count);
     control_out_cstr(out, "ring", ring_features(node->shard->ring)->text);
     control_out_cstr(out, "durability",
@@ -226,14 +221,14 @@ static void out_view(struct control_call *call, const struct queue_view *view)
     spool_id_format(view->id, id);
     control_out_cstr(out, "id", id);
     control_out_cstr(out, "state", state_names[view->state]);
-    control_out_time(out, "arrived", view->arrival_s, call_now_s(call));
+    control_out_time(out, "arrived", view->arrival_s, call->now_s);
     control_out_bytes(out, "size", view->size_bytes);
     control_out_u64(out, "recipients_open", view->units_open);
     control_out_text(out, "destination", view->destination);
     control_out_text(out, "site", view->site);
     control_out_u64(out, "attempts", view->attempts);
-    control_out_time(out, "next_try", view->next_wall_s, call_now_s(call));
-    control_out_time(out, "expires", view->expires_wall_s, call_now_s(call));
+    control_out_time(out, "next_try", view->next_wall_s, call->now_s);
+    control_out_time(out, "expires", view->expires_wall_s, call->now_s);
     control_out_text(out, "reason", view->reason);
 }
 
@@ -241,7 +236,7 @@ static void list_row(void *context, const struct queue_view *view)
 {
     struct control_call *call = context;
     char id[SPOOL_ID_TEXT_SIZE], age[64], next[64];
-    uint64_t now_s = call_now_s(call);
+    uint64_t now_s = call->now_s;
 
     call->count++;
     if (call->out.json) {
@@ -449,7 +444,7 @@ static void site_row(void *context, const struct queue_site_view *view)
     control_out_u64(out, "sessions", view->sessions);
     control_out_u64(out, "sessions_max", view->sessions_max);
     control_out_u64(out, "ready", view->ready);
-    control_out_time(out, "backoff_until", view->backoff_until_wall_s, call_now_s(call));
+    control_out_time(out, "backoff_until", view->backoff_until_wall_s, call->now_s);
     control_out_text(out, "reason", view->reason);
     control_out_end(out);
 }
