@@ -221,7 +221,7 @@ static void trouble_of_site(struct sim_site *site)
         move_clock(site->host);
         world.clock_moves++;
         break;
-    case 5: /* an editor that writes in place: nobody may be told that he does not exist (SECURITY) */
+    case 5: /* an editor that writes in place: nobody may be told that he does not exist */
         sim_site_write_users(site, sim_between(0, 100));
         sim_sleep(sim_between(0, 10 * SECOND_NS));
         sim_site_write_users(site, UINT64_MAX);

@@ -15,7 +15,7 @@ static struct world *world_with_limit(void)
     return world;
 }
 
-/* Goal: mail is expired by its age wherever it sits (USERS 5.5): each row is a place where it could be forgotten. */
+/* Goal: mail is expired by its age wherever it sits: each row is a place where it could be forgotten. */
 static const struct place {
     const char *name, *recipient, *down, *text;
     bool no_answers, no_local;
