@@ -403,7 +403,9 @@ void smtp_client_input(struct smtp_client *client, struct slice input)
     client->answerable = client->outstanding;
     while (!client_ended(client) && client_input_line(client, &input))
         client_check_memory(client);
-    client->stale = client->answerable == 0 && smtp_reply_reader_in_midst(&client->reader);
+    /* It stays so over any number of further inputs: its end, whenever it comes, ends the session. */
+    if (client->answerable == 0 && smtp_reply_reader_in_midst(&client->reader))
+        client->stale = true;
     if (client->stale && client->ready_due) /* before another message is risked on this session */
         smtp_client_end_nonsense(client, "a reply came that answers nothing");
     client_leave(client);

@@ -470,6 +470,20 @@ Test(smtp_client, in_lockstep_data_is_not_sent_when_nobody_is_taken)
            BARE_ENVELOPE "RCPT TO:<fadli@kawan.test>|RCPT TO:<sari@kawan.test>|");
 }
 
+/* A reply that began before its command was written is not its answer, over however many inputs it comes. */
+Test(smtp_client, an_early_reply_in_pieces_answers_nothing)
+{
+    struct session session;
+
+    open_ready(&session, EHLO_NONE);
+    begin(&session, letter(1));
+    say(&session, "250 ok\r\n250 ea");
+    say(&session, "rl");
+    say(&session, "y\r\n");
+    cr_expect_not_null(strstr(session.events, "answers nothing"), "%s", session.events);
+    smtp_client_destroy(&session.client);
+}
+
 Test(smtp_client, in_lockstep_a_refused_mail_ends_the_transaction)
 {
     struct session session;
