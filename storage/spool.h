@@ -31,9 +31,11 @@ struct spool;
 void spool_id_format(uint64_t id, char text[SPOOL_ID_TEXT_SIZE]);
 bool spool_id_parse(struct slice text, uint64_t *ret_id);
 
-/* Where a MSG or COMMIT record lies. */
+#define SPOOL_COLD 0x80000000u /* in a segment's number: of the cold lane (R-%08x) */
+
+/* Where a MSG, COMMIT or RELOC record lies. */
 struct spool_location {
-    uint32_t segment;      /* number of the D segment */
+    uint32_t segment;      /* number of the D segment, with SPOOL_COLD of the R segment */
     uint32_t offset_16;    /* of the record header, in units of 16 bytes */
     uint32_t record_bytes; /* header, envelope, head and body (MSG) or chunk list (COMMIT) */
 };
@@ -102,6 +104,13 @@ int spool_recover(const struct spool_config *config, spool_recover_fn *each, voi
                   struct buf *error);
 void spool_recovery_destroy(struct spool_recovery **recovery); /* instead of spool_start() */
 
+/* Opens without reading the logs: locks the directory, reads SUPER, reserves epoch and ids, sees to first segments. Ready
+ * in milliseconds, however much the spool holds; what it holds comes by spool_restore() (spool_owner.h) once it runs. An
+ * adopted spool (one whose shard is gone) is opened in the same way. 0 or -errno, with one sentence in `error`. Blocks:
+ * at boot or in a job. */
+int spool_open(const struct spool_config *config, struct spool_recovery **ret_recovery,
+               struct buf *error);
+
 /* Takes `*recovery` and is ready to append at once. 0 or -errno. Shard: becomes the owner. */
 int spool_start(struct shard *shard, struct spool_recovery **recovery, struct spool **ret_spool);
 /* Flushes what gathers and J, then calls `stopped`; appends are refused with -ESHUTDOWN from now
@@ -130,6 +139,13 @@ struct spool_append;
  * -errno: the message may not be answered with 250; an ABORT was written (QUEUE I26). */
 typedef void spool_append_fn(struct spool_append *append);
 
+/* What a 250 promises (docs: durability). */
+enum spool_durability {
+    SPOOL_SYNCED, /* on stable storage */
+    SPOOL_CACHED, /* written, not flushed: survives the process, not the machine. Waits for no flush; a later SYNCED one
+                     covers it. */
+};
+
 struct spool_append { /* embedded in the caller's transaction; the fields are filled in before the
                          call */
     uint64_t id;      /* of spool_next_id() */
@@ -142,6 +158,7 @@ struct spool_append { /* embedded in the caller's transaction; the fields are fi
     const struct spool_skip *skips; /* ascending, not overlapping, inside the body; at most 1024 */
     uint32_t skip_count;
     uint8_t flags;      /* enum spool_flags */
+    uint8_t durability; /* enum spool_durability */
     uint32_t arrival_s; /* wall clock */
     spool_append_fn *done;
     int result;
@@ -226,6 +243,7 @@ struct spool_note {
     uint8_t outcome;   /* DONE: enum spool_note_outcome */
     uint8_t status[3]; /* DONE, DEFER: enhanced code */
     uint8_t attempts;  /* DEFER */
+    bool in_doubt;     /* DEFER: the final dot was sent and its answer never came */
     uint32_t next_s;   /* DEFER: wall clock */
     struct slice text; /* DEFER: the reason, at most 512 bytes are kept; borrowed for the call */
     spool_note_fn *durable;
