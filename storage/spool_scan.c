@@ -184,12 +184,9 @@ static uint64_t scan_group(struct scan *scan, uint64_t offset)
     return header.group_bytes;
 }
 
-static bool is_zero(const uint8_t *bytes)
+static bool is_zero(const uint8_t *bytes, size_t size)
 {
-    uint64_t words[2];
-
-    memcpy(words, bytes, sizeof(words));
-    return (words[0] | words[1]) == 0;
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
 
 /* No group begins here. Mostly this is the rest of a segment, never written; but the header of a
@@ -208,11 +205,13 @@ static uint64_t scan_hole(struct scan *scan, uint64_t offset)
             return offset + SPOOL_BLOCK_BYTES;
         }
         suspect(scan, spool_group_header_trace(bytes, scan->result->header.incarnation), 0);
+        if (is_zero(bytes, SPOOL_BLOCK_BYTES))
+            return offset + SPOOL_BLOCK_BYTES;
     }
     bytes = scan_get(scan, offset, SPOOL_RECORD_ALIGN);
     if (bytes == NULL)
         return ROUND_UP(offset + 1, SPOOL_BLOCK_BYTES);
-    if (is_zero(bytes))
+    if (is_zero(bytes, SPOOL_RECORD_ALIGN))
         return offset + SPOOL_RECORD_ALIGN;
     taken = scan_record(scan, offset, scan->size_bytes - offset, &whole);
     if (taken == 0)
