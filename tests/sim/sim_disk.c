@@ -55,6 +55,14 @@ static uint8_t *page_memory(void)
     return memory;
 }
 
+static bool page_is_hole(const struct sim_inode *inode, uint64_t offset)
+{
+    size_t index = (size_t)(offset / SIM_PAGE_BYTES);
+
+    return index >= inode->page_count || inode->pages[index].now == NULL;
+}
+
+/* Most of a segment is zeros, and recovery reads all of it: a run of holes is one memset(). */
 void sim_inode_read(const struct sim_inode *inode, void *to, size_t size, uint64_t offset)
 {
     uint8_t *bytes = to;
@@ -62,12 +70,14 @@ void sim_inode_read(const struct sim_inode *inode, void *to, size_t size, uint64
     while (size > 0) {
         size_t within = (size_t)(offset % SIM_PAGE_BYTES);
         size_t count = MIN(size, SIM_PAGE_BYTES - within);
-        size_t index = (size_t)(offset / SIM_PAGE_BYTES);
 
-        if (index < inode->page_count && inode->pages[index].now != NULL)
-            memcpy(bytes, inode->pages[index].now + within, count);
-        else
+        if (page_is_hole(inode, offset)) {
+            while (count < size && page_is_hole(inode, offset + count))
+                count += MIN(SIM_PAGE_BYTES, size - count);
             memset(bytes, 0, count);
+        } else {
+            memcpy(bytes, inode->pages[offset / SIM_PAGE_BYTES].now + within, count);
+        }
         bytes += count;
         offset += count;
         size -= count;

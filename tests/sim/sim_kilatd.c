@@ -10,7 +10,7 @@
 
 #define STOP_PATIENCE_MS 5000
 
-/* The accounts of a site. MD5 crypt: no hash to be proud of, and fast enough for hundreds of worlds. */
+/* The accounts of a site. The hash of 1979: nothing to be proud of, and fast enough for thousands of worlds. */
 static void users_text(const struct sim_site *site, struct buf *out)
 {
     struct crypt_data *data = calloc(1, sizeof(*data));
@@ -19,7 +19,7 @@ static void users_text(const struct sim_site *site, struct buf *out)
     for (size_t i = 0; i < site->mailbox_count; i++)
         if (site->mailboxes[i].site == site)
             buf_printf(out, "%s:{CRYPT}%s::::::\n", site->mailboxes[i].address,
-                       crypt_r(site->mailboxes[i].password, "$1$kilat$", data));
+                       crypt_r(site->mailboxes[i].password, "ki", data));
     free(data);
 }
 

@@ -29,14 +29,15 @@ struct sim_letter {
     const char *sender;
     struct sim_letter_recipient recipients[LETTER_RECIPIENTS_MAX];
     uint32_t recipient_count;
-    bool local; /* all recipients live where it was handed in */
+    bool local;      /* all recipients live where it was handed in */
+    struct buf text; /* of sim_letter_text() */
 };
 
 /* A new one, from `sender` to some of `addresses`. NULL: enough. */
 struct sim_letter *sim_letter_create(const char *sender, const char *const *addresses,
                                      size_t count);
 /* Header and body with CRLF, without dot stuffing and without the final dot. */
-void sim_letter_text(uint32_t number, struct buf *out);
+struct slice sim_letter_text(uint32_t number);
 struct sim_letter *sim_letter_find(uint32_t number);
 uint32_t sim_letter_count(void);
 

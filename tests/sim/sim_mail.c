@@ -41,6 +41,7 @@ static const char *const from_kawan[] = {"penulis@debianindonesia.test", "sari@k
 static struct {
     struct sim_host *client;
     uint64_t trouble_ns;
+    uint64_t pause_ns; /* how long a person waits at most before the next session */
     uint32_t busy; /* fibers that still write or fetch */
     uint64_t cuts, clock_moves;
     uint64_t duplicates;
@@ -68,7 +69,7 @@ static void writer_main(void *argument)
         else
             sim_smtp_session(world.client, site, "fadli@kawan.test", from_kawan,
                              ARRAY_SIZE(from_kawan), letters);
-        sim_sleep(sim_between(0, world.trouble_ns / 3));
+        sim_sleep(sim_between(0, world.pause_ns));
     }
     world.busy--;
 }
@@ -76,7 +77,7 @@ static void writer_main(void *argument)
 static void reader_main(void *argument)
 {
     while (trouble_lasts()) {
-        sim_sleep(sim_between(0, world.trouble_ns / 4));
+        sim_sleep(sim_between(0, world.pause_ns));
         (void)sim_pop3_session(world.client, argument, sim_chance(200), true);
     }
     world.busy--;
@@ -115,7 +116,7 @@ static void operator_main(void *argument)
 
     buf_init(&answer, MIB);
     while (trouble_lasts()) {
-        sim_sleep(sim_between(0, world.trouble_ns / 4));
+        sim_sleep(sim_between(0, world.pause_ns));
         (void)sim_control(site, questions[sim_between(0, ARRAY_SIZE(questions) - 1)], &answer);
         for (uint64_t i = sim_between(0, 4); i > 0; i--) {
             if (sim_control(site, "queue list", &answer) != 0 ||
@@ -467,7 +468,8 @@ static void run_mail(char *note, size_t note_bytes)
 
     world.faultless = sim_chance(100);
     world.patient = sim_chance(100);
-    world.trouble_ns = sim_between(20, 900) * SECOND_NS;
+    world.trouble_ns = sim_between(20, sim_chance(150) ? 900 : 240) * SECOND_NS;
+    world.pause_ns = world.trouble_ns / sim_between(1, 4); /* a quiet world, or a busy one */
     sim_smtp_promised = on_promised;
     build();
     choose_faults();

@@ -86,14 +86,12 @@ static void ledger_answer(struct sim_letter *letter, int code)
 /* The text in pieces, with pauses now and then, and the final dot. */
 static int send_text(struct sim_peer *peer, struct sim_letter *letter)
 {
-    struct buf text, wire;
+    struct buf wire;
     struct slice rest;
     int r = 0;
 
-    buf_init(&text, 2 * MIB);
     buf_init(&wire, 4 * MIB);
-    sim_letter_text(letter->number, &text);
-    stuff(buf_slice(&text), &wire);
+    stuff(sim_letter_text(letter->number), &wire);
     rest = buf_slice(&wire);
     if (sim_chance(30)) { /* gives up in the middle: nothing may arrive */
         r = sim_peer_write(peer, slice_first(rest, sim_between(0, rest.size)));
@@ -111,7 +109,6 @@ static int send_text(struct sim_peer *peer, struct sim_letter *letter)
         ledger_possible(letter); /* from here on it may arrive */
         r = say(peer, ".\r\n");
     }
-    buf_deinit(&text);
     buf_deinit(&wire);
     return r;
 }

@@ -22,7 +22,6 @@
 #define ENTRIES_MAX 3000
 #define UNITS_MAX 4
 #define CHUNK_BYTES (60 * KIB)
-#define TROUBLE_NS (12 * SECOND_NS)
 
 enum entry_state { ENTRY_BEGUN, ENTRY_PROMISED, ENTRY_GONE };
 enum unit_state { UNIT_WAITING, UNIT_NOTED, UNIT_DONE };
@@ -46,6 +45,7 @@ static struct {
     uint32_t shards;
     struct entry entries[ENTRIES_MAX];
     uint32_t entry_count;
+    uint64_t trouble_ns;
     uint64_t kills, power_cuts, recoveries, reads, refused, hot, doubts;
 } world;
 
@@ -500,7 +500,7 @@ static void start(void)
 static void trouble_main(void *argument)
 {
     (void)argument;
-    while (sim.now_ns < TROUBLE_NS) {
+    while (sim.now_ns < world.trouble_ns) {
         sim_sleep(sim_between(1, sim_chance(300) ? 30 * MS_NS : 2 * SECOND_NS));
         if (sim_chance(500)) {
             world.power_cuts++;
@@ -526,6 +526,7 @@ static void run_spool(char *note, size_t note_bytes)
 
     world.host = sim_host_create("host", "11.0.0.1");
     world.shards = (uint32_t)sim_between(1, SHARDS_MAX);
+    world.trouble_ns = sim_between(1, sim_chance(100) ? 12 : 5) * SECOND_NS;
     (void)sim_disk_make_dirs(world.host, DIRECTORY);
     sim.faults.slow_disk = (uint32_t)sim_between(0, 10);
     start();
