@@ -1,4 +1,5 @@
-/* kilat-idle: opens many sessions that say EHLO and then nothing, and measures how long a new client waits for its greeting
+/* kilat-idle: opens many sessions that say EHLO and then nothing, or, with a recipient, each begin a letter that they
+ * announce with 50 MB, send 2 MB of it, and then say nothing; and measures how long a new client waits for its greeting
  * meanwhile. Prints "ready", then "greeted-ms N" (the longest of some), and holds the sessions until its input ends. */
 #include <arpa/inet.h>
 #include <err.h>
@@ -14,6 +15,8 @@
 #define PER_ADDRESS                                                                                \
     500 /* fewer than sessions_per_address_max; the next address of 127.1.0.0/16 after that */
 #define NEW_CLIENTS 20
+#define ANNOUNCED_BYTES 50000000u
+#define SENT_BYTES 2000000u
 
 static void expect(int fd, const char *code)
 {
@@ -69,6 +72,36 @@ static double greeting_ms(const struct sockaddr_in *server)
     return longest;
 }
 
+static void say(int fd, const char *text, const char *code)
+{
+    if (send(fd, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text))
+        err(1, "%.4s", text);
+    expect(fd, code);
+}
+
+/* Two of the fifty megabytes, in lines of a hundred octets. */
+static void begin_letter(int fd, const char *recipient)
+{
+    static char lines[100 * 1000];
+    char text[512];
+
+    for (size_t i = 0; i < sizeof(lines); i++)
+        lines[i] = i % 100 == 98 ? '\r' : i % 100 == 99 ? '\n' : 'k';
+    snprintf(text, sizeof(text), "MAIL FROM:<besar@diam.test> SIZE=%u\r\n", ANNOUNCED_BYTES);
+    say(fd, text, "250");
+    snprintf(text, sizeof(text), "RCPT TO:<%s>\r\n", recipient);
+    say(fd, text, "250");
+    say(fd, "DATA\r\n", "354");
+    for (size_t sent = 0; sent < SENT_BYTES;) {
+        ssize_t part = send(fd, lines + sent % sizeof(lines), sizeof(lines) - sent % sizeof(lines),
+                            MSG_NOSIGNAL);
+
+        if (part <= 0)
+            err(1, "the body");
+        sent += (size_t)part;
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_in server = {.sin_family = AF_INET};
@@ -76,8 +109,8 @@ int main(int argc, char **argv)
     unsigned count;
     char end;
 
-    if (argc != 4 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1)
-        errx(2, "expected ADDRESS PORT COUNT");
+    if (argc < 4 || argc > 5 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1)
+        errx(2, "expected ADDRESS PORT COUNT [RECIPIENT]");
     server.sin_port = htons((uint16_t)atoi(argv[2]));
     count = (unsigned)atoi(argv[3]);
     getrlimit(RLIMIT_NOFILE, &files);
@@ -88,9 +121,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < count; i++) {
         int fd = open_session(&server, i / PER_ADDRESS);
 
-        if (send(fd, "EHLO diam.test\r\n", 16, MSG_NOSIGNAL) != 16)
-            err(1, "EHLO");
-        expect(fd, "250");
+        say(fd, "EHLO diam.test\r\n", "250");
+        if (argc == 5)
+            begin_letter(fd, argv[4]);
     }
     printf("ready\n");
     printf("greeted-ms %.0f\n", greeting_ms(&server));
