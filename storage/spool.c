@@ -76,8 +76,11 @@ static int segments_start(struct spool *spool, const struct spool_recovery_strea
     for (uint32_t i = 0; i < stream->count && r == 0; i++) {
         r = spool_segment_add(spool, 'D', stream->segments[i].number,
                               stream->segments[i].size_bytes, -1, &segment);
-        if (r == 0)
+        if (r == 0) {
             segment->seed = stream->segments[i].seed;
+            segment->sealed = segment->earlier = true;
+            segment->damaged = stream->segments[i].damaged;
+        }
     }
     return r;
 }
@@ -94,6 +97,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     spool->path = recovery->path;
     ring_op_init(&spool->super_op, super_raised);
     list_init(&spool->idle_segments);
+    spool_reuse_init(spool);
     list_init(&spool->hot_groups);
     list_init(&spool->room_waiters);
     timer_init(&spool->journal_timer, spool_journal_timer_fire);
@@ -112,6 +116,7 @@ static void spool_free(struct spool *spool)
     for (uint32_t i = 0; i < spool->segment_count; i++)
         spool_segment_free(spool->segments[i]);
     free(spool->segments);
+    spool_live_deinit(spool);
     free(spool);
 }
 
@@ -165,7 +170,7 @@ static bool stop_complete(struct spool *spool)
         return false;
     spool_log_flush(&spool->j);
     if (!spool_log_idle(&spool->j) || spool->reads_in_flight > 0 || spool->super_op.in_flight ||
-        spool->d.maker.op.in_flight || spool->j.maker.op.in_flight)
+        spool->d.maker.op.in_flight || spool->j.maker.op.in_flight || spool->reuse.op.in_flight)
         return false;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         if (spool->segments[i]->open_op.in_flight)
@@ -236,6 +241,8 @@ void spool_counters(const struct spool *spool, struct spool_counters *ret_counte
     ret_counters->disk_bytes = spool->d.maker.spare_count * spool->d.segment_bytes +
                                spool->j.maker.spare_count * spool->j.segment_bytes +
                                (uint64_t)(spool->j.maker.next_number - 1) * spool->j.segment_bytes;
-    for (uint32_t i = 0; i < spool->segment_count; i++)
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
         ret_counters->disk_bytes += spool->segments[i]->size_bytes;
+        ret_counters->live_bytes += spool->segments[i]->live_bytes;
+    }
 }

@@ -162,9 +162,10 @@ struct spool_append { /* embedded in the caller's transaction; the fields are fi
     uint32_t arrival_s; /* wall clock */
     spool_append_fn *done;
     int result;
-    struct spool_location location; /* set before `done` */
-    uint64_t body_bytes;            /* set by the call: what a reader hands out, without skips */
-    struct list_node node;          /* private */
+    struct spool_location location;    /* set before `done` */
+    uint64_t body_bytes;               /* set by the call: what a reader hands out, without skips */
+    struct list_node node;             /* private */
+    struct spool_live_message *chunks; /* private */
 };
 /* Copies everything within the call; the slices need not outlive it. 0: `done` follows, and an
  * upload is taken (`upload` is NULL then). -EAGAIN: too much gathers (wait with
@@ -262,7 +263,11 @@ struct spool_counters {
     uint64_t body_bytes;        /* of the messages appended: copies per byte = the ratio */
     uint64_t reads_hot, reads_cold, reads_repeated, damaged;
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
-    bool direct; /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
+    uint64_t live_bytes;         /* of records that are needed */
+    uint64_t segments_reused;    /* became spares again while running */
+    uint64_t segments_removed;   /* were not needed as spares either */
+    uint64_t segments_set_aside; /* damaged: moved to quarantine/ */
+    bool direct;                 /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
 };
 void spool_counters(const struct spool *spool, struct spool_counters *ret_counters);
 

@@ -190,8 +190,14 @@ void spool_append_commit(struct spool *spool, struct spool_upload *upload)
     ASSERT(upload->chunks_waiting == 0 && append != NULL);
     if (r == 0)
         r = spool_log_error(&spool->d);
+    if (r == 0) {
+        append->chunks = spool_live_message_create(upload->id, upload->chunks, upload->chunk_count);
+        r = append->chunks == NULL ? -ENOMEM : commit_write(spool, upload);
+    }
     if (r == 0)
-        r = commit_write(spool, upload);
+        upload->handed_over = true;
+    else
+        spool_live_message_free(&append->chunks);
     spool->uploads_committing--;
     upload->append = NULL;
     spool_upload_free(upload);
@@ -238,6 +244,7 @@ int spool_append(struct spool *spool, struct spool_append *append)
 {
     ASSERT(append->unit_count > 0 && append->done != NULL);
     append->result = 0;
+    append->chunks = NULL;
     return append->upload != NULL ? append_upload(spool, append) : append_message(spool, append);
 }
 
@@ -250,6 +257,9 @@ static void append_done(struct spool *spool, const struct spool_group *group,
         append->location.segment = group->segment->number;
         append->location.offset_16 += (uint32_t)(group->offset / SPOOL_RECORD_ALIGN);
         spool->counters.appended++;
+        spool_live_add(spool, append->id, &append->location, false);
+        if (append->chunks != NULL)
+            spool_live_message_place(spool, &append->chunks, &append->location);
     } else {
         struct spool_note abort = {.kind = SPOOL_NOTE_ABORT, .id = append->id};
 
@@ -257,6 +267,7 @@ static void append_done(struct spool *spool, const struct spool_group *group,
         /* Its bytes may be on disk all the same (QUEUE I26). When J does not take it either, a
          * second copy is the worst that follows. */
         (void)spool_note(spool, &abort);
+        spool_live_message_drop(spool, &append->chunks);
     }
     append->result = result;
     append->done(append);

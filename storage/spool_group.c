@@ -59,6 +59,7 @@ struct spool_group *spool_group_create(struct spool_log *log)
     }
     group->slab = log->slab;
     group->slab->groups++;
+    log->groups_begun++;
     group->data = log->slab->data + log->slab->used_bytes;
     group->room_bytes = SPOOL_GROUP_BYTES_MAX;
     group->used_bytes = SPOOL_GROUP_HEADER_BYTES;
@@ -157,6 +158,21 @@ static void hot_shrink(struct spool *spool, uint64_t bytes_max)
         hot_forget(group);
         spool_group_free(group);
     }
+}
+
+void spool_group_cool_segment(struct spool *spool, struct spool_segment *segment)
+{
+    for (uint32_t i = 0; i < segment->hot_count; i++) {
+        struct spool_group *group = segment->hot[i].group;
+
+        if (group == NULL)
+            continue;
+        spool->hot_bytes -= group->group_bytes;
+        spool_group_free(group);
+    }
+    free(segment->hot);
+    segment->hot = NULL;
+    segment->hot_count = segment->hot_capacity = segment->hot_live = 0;
 }
 
 void spool_group_heat(struct spool *spool, struct spool_group *group)

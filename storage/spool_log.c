@@ -122,6 +122,8 @@ static void log_retire_current(struct spool_log *log)
     struct spool_segment *segment = log->current;
 
     log->current = NULL;
+    segment->sealed = true;
+    segment->sealed_ns = log->spool->shard->now_ns;
     spool_segment_unpin(segment);
     if (log->stream == 'J') {
         /* Nobody reads J while we run. */
@@ -243,6 +245,7 @@ static void log_group_durable(struct spool_log *log, struct spool_group *group)
     log->durable_lsn = log->previous_lsn = group->header.lsn;
     log->previous_crc = group->header.crc;
     log->current->used_bytes += group->group_bytes;
+    log->groups_durable++;
     if (log->stream == 'D') {
         spool->counters.groups++;
         spool->counters.group_bytes += group->group_bytes;
@@ -252,6 +255,8 @@ static void log_group_durable(struct spool_log *log, struct spool_group *group)
         spool->journal_failed = false;
     }
     log_group_done(log, group, 0);
+    if (log->stream == 'J')
+        spool_live_journal(spool);
 }
 
 /* A failed write is final for its segment (QUEUE I21). */
@@ -264,6 +269,7 @@ static void log_group_failed(struct spool_log *log, struct spool_group *group, i
               log_u64("segment", log->current->number), log_u64("offset", group->offset),
               log_u64("bytes", group->group_bytes), log_u64("try", group->tries),
               log_cstr("error", strerror(-error)));
+    log->current->failed = true;
     log_retire_current(log);
     group->segment = NULL;
     if (group->tries < 2) {

@@ -11,6 +11,10 @@
 #define FILL_STEP_BYTES                                                                            \
     (4 * MIB) /* of one job: other work of the worker waits a few milliseconds at most */
 
+/* Kept beyond the target when they come back used: segments die in bursts, and filling one anew writes all its bytes
+ * once more. */
+#define SPARE_SURPLUS 4
+
 static void maker_done(struct ring_op *op);
 
 static void maker_retry(struct timer *timer)
@@ -61,6 +65,12 @@ int spool_maker_add_spare(struct spool_maker *maker, uint32_t number)
     }
     maker->spares[maker->spare_count++] = number;
     return 0;
+}
+
+bool spool_maker_wants(const struct spool_maker *maker, uint64_t size_bytes)
+{
+    return size_bytes == maker->log->segment_bytes &&
+           maker->spare_count < maker->spare_target + SPARE_SURPLUS;
 }
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
@@ -125,7 +135,8 @@ static void maker_begin_fill(struct spool_maker *maker)
     maker->step = SPOOL_MAKER_FILL;
     maker->size_bytes = log->segment_bytes;
     maker->filled_bytes = 0;
-    spool_segment_name((char)byte_lower((uint8_t)log->stream), maker->next_spare, maker->name);
+    maker->fill_number = maker->next_spare++;
+    spool_segment_name((char)byte_lower((uint8_t)log->stream), maker->fill_number, maker->name);
     ring_job(log->spool->shard->ring, &maker->op, RING_JOB_FILE, maker_fill_job);
 }
 
@@ -196,10 +207,7 @@ static void maker_done(struct ring_op *op)
         if (r == 0)
             r = maker_activated(maker);
     } else if (r == 0) {
-        r = spool_maker_add_spare(maker, maker->next_spare);
-        maker->next_spare++;
-    } else {
-        maker->next_spare++;
+        r = spool_maker_add_spare(maker, maker->fill_number);
     }
     if (r < 0) {
         maker_failed(maker, r);

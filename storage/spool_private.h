@@ -12,7 +12,7 @@
 
 #include "core/assert.h"
 #include "core/file.h"
-#include "storage/spool.h"
+#include "storage/spool_owner.h"
 #include "storage/spool_record.h"
 
 #define SPOOL_NAME_SIZE 24
@@ -40,6 +40,8 @@ int spool_super_write(int dir_fd, struct spool_super *super);
 
 struct spool_log;
 struct spool_group;
+struct spool_chunk_ref;
+struct spool_maker;
 
 /* Waits until a segment can be read. */
 struct spool_segment_waiter {
@@ -66,6 +68,17 @@ struct spool_segment {
     struct list_node idle_node; /* of spool->idle_segments: open, not pinned, not written */
     struct ring_op open_op;
     struct list_node waiters;
+    /* what is still needed of it (spool_live.c) */
+    uint32_t live_count; /* places presented or durable and not released, chunks among them */
+    uint64_t live_bytes;
+    uint32_t holds;          /* readers that may read from it again */
+    uint64_t journal_needed; /* groups of J that must be durable before it is used again */
+    uint64_t sealed_ns;      /* since when nothing is appended to it */
+    bool sealed;
+    bool earlier;               /* of an earlier life, and not all of that has been presented yet */
+    bool damaged;               /* goes to quarantine/ instead of being used again */
+    bool failed;                /* a write to it failed: its blocks are not used again */
+    struct list_node dead_node; /* of spool->dead_segments: nothing on it is needed */
     /* groups in memory, ascending by place */
     struct spool_hot_slot *hot;
     uint32_t hot_count, hot_capacity, hot_live;
@@ -100,6 +113,84 @@ void spool_segment_free(struct spool_segment *segment);
  * result is 0. */
 int spool_segment_pin(struct spool_segment *segment, struct spool_segment_waiter *waiter);
 void spool_segment_unpin(struct spool_segment *segment);
+/* Out of the table: nobody finds it from now on. */
+void spool_segment_remove(struct spool_segment *segment);
+/* Closes it, if it is open and nobody uses it. */
+void spool_segment_close(struct spool_segment *segment);
+/* A reader has not done with it: it stays as it is, opened or not. */
+void spool_segment_hold(struct spool_segment *segment);
+void spool_segment_unhold(struct spool_segment *segment);
+
+/* ---- what is still needed (spool_live.c) ----------------------------------------------------- */
+
+/* The chunks of one place of a COMMIT, or of a RELOC of one. */
+struct spool_live_part {
+    uint32_t segment, count;
+    uint64_t bytes;
+};
+struct spool_live_message {
+    struct spool_live_message *next; /* of its bucket */
+    uint64_t id;
+    struct spool_location location;
+    bool known; /* its parts are */
+    uint32_t part_count, part_capacity;
+    struct spool_live_part *parts;
+};
+struct spool_live {
+    struct spool_live_message **buckets;
+    uint32_t bucket_count, count;
+    bool
+        lost; /* no memory once: nothing is used again in this life, as nobody knows what is needed */
+};
+
+/* `location` was presented (image, found), or became durable: it is needed until spool_release().
+ * `chunked`: it is a COMMIT or the RELOC of one; its chunks are to follow by spool_live_chunks(). Adds nothing for a
+ * segment that is not there. */
+void spool_live_add(struct spool *spool, uint64_t id, const struct spool_location *location,
+                    bool chunked);
+/* What a chunked place consists of. Nothing when it was released meanwhile, or when it is known already. */
+void spool_live_chunks(struct spool *spool, const struct spool_location *location,
+                       const struct spool_chunk_list *list);
+/* A chunked place whose chunks nobody has told yet; `*cursor` begins with 0. False: there is none. Places are neither
+ * added nor released between two calls with one cursor. */
+bool spool_live_next_unknown(struct spool *spool, uint32_t *cursor, uint64_t *ret_id,
+                             struct spool_location *ret_location);
+/* All of earlier lives was presented and the chunks of all places are known: its segments may be used again when they are
+ * not needed. */
+void spool_live_restored(struct spool *spool);
+/* Something in it is needed, or somebody works on it. */
+bool spool_live_needed(const struct spool_segment *segment);
+/* May the segment be used again? Called by whatever ends. */
+void spool_live_check(struct spool_segment *segment);
+/* J has become durable further. */
+void spool_live_journal(struct spool *spool);
+/* One chunk on its own: of an upload. */
+void spool_live_hold_chunk(struct spool *spool, const struct spool_chunk_entry *entry);
+void spool_live_drop_chunk(struct spool *spool, const struct spool_chunk_entry *entry);
+/* The holds of `entries` become those of one message, which is found when it has its place, or dropped. NULL: no memory,
+ * nothing changed. */
+struct spool_live_message *spool_live_message_create(uint64_t id, struct spool_chunk_ref **chunks,
+                                                     uint32_t chunk_count);
+void spool_live_message_place(struct spool *spool, struct spool_live_message **message,
+                              const struct spool_location *location);
+/* Accept NULL. drop: with its holds; free: these are someone else's still. */
+void spool_live_message_drop(struct spool *spool, struct spool_live_message **message);
+void spool_live_message_free(struct spool_live_message **message);
+void spool_live_deinit(struct spool *spool);
+
+/* ---- segments used again (spool_reuse.c) ----------------------------------------------------- */
+
+/* One job at a time takes a dead segment to spare/, to quarantine/, or away. */
+struct spool_reuse {
+    struct ring_op op;
+    struct spool_segment *segment; /* of the job in hand; out of the table */
+    struct spool_maker *maker;     /* gets it; NULL: it goes away */
+    uint32_t spare_number;
+    int dir_fd, spare_fd;
+    char name[SPOOL_NAME_SIZE], to[SPOOL_NAME_SIZE];
+};
+void spool_reuse_init(struct spool *spool);
+void spool_reuse_run(struct spool *spool);
 
 /* ---- segments ahead of need (spool_maker.c) ------------------------------------------------- */
 
@@ -112,6 +203,7 @@ struct spool_maker {
     uint32_t *spares; /* numbers in spare/ */
     uint32_t spare_count, spare_capacity, spare_target;
     uint32_t next_spare;
+    uint32_t fill_number; /* the spare being filled */
     uint32_t next_number;
     int error; /* of the last try; 0: none */
     struct timer retry;
@@ -126,6 +218,8 @@ struct spool_maker {
 void spool_maker_init(struct spool_maker *maker, struct spool_log *log);
 void spool_maker_deinit(struct spool_maker *maker);
 int spool_maker_add_spare(struct spool_maker *maker, uint32_t number);
+/* Would one more prewritten segment of `size_bytes` be of use? */
+bool spool_maker_wants(const struct spool_maker *maker, uint64_t size_bytes);
 /* Begins what is missing; nothing when all is there, a job runs, or a try failed a moment ago. */
 void spool_maker_run(struct spool_maker *maker);
 
@@ -172,6 +266,8 @@ void spool_group_heat(struct spool *spool, struct spool_group *group);
 struct spool_group *spool_group_find(struct spool *spool, uint32_t segment, uint64_t offset);
 void spool_group_unref(struct spool *spool, struct spool_group *group);
 void spool_group_cool_all(struct spool *spool);
+/* Forgets those of a segment that is used again; nobody reads them. */
+void spool_group_cool_segment(struct spool *spool, struct spool_segment *segment);
 
 /* ---- one log (spool_log.c) ------------------------------------------------------------------ */
 
@@ -188,9 +284,10 @@ struct spool_log {
     bool syncing; /* the second step without O_DIRECT */
     uint64_t next_lsn, durable_lsn, previous_lsn;
     uint32_t previous_crc;
-    uint64_t pending_bytes; /* open, closed and flying */
-    bool broken;            /* two writes failed; retry is armed */
-    bool flush_open;        /* the open group may be closed when nothing flies */
+    uint64_t pending_bytes;                /* open, closed and flying */
+    uint64_t groups_begun, groups_durable; /* a group ends in the order it began */
+    bool broken;                           /* two writes failed; retry is armed */
+    bool flush_open;                       /* the open group may be closed when nothing flies */
     struct timer retry;
     struct shard_task task; /* submits at the end of the tick */
     struct spool_maker maker;
@@ -229,6 +326,10 @@ struct spool {
     uint32_t segment_count, segment_capacity;
     struct list_node idle_segments;
     uint32_t idle_segment_count;
+    struct spool_live live;
+    struct list_node
+        dead_segments; /* oldest first; J is not durable far enough yet, or the job is busy */
+    struct spool_reuse reuse;
     struct list_node hot_groups; /* oldest first, none with readers */
     uint64_t hot_bytes;
     struct list_node room_waiters;
@@ -260,6 +361,7 @@ struct spool_chunk_ref {
     struct list_node node; /* of group->chunks until that is durable */
     struct spool_upload *upload;
     struct spool_chunk_entry entry; /* offset_16 is in the group until then */
+    bool durable;
 };
 struct spool_upload {
     struct spool *spool;
@@ -269,6 +371,7 @@ struct spool_upload {
     uint32_t chunk_count, chunk_capacity, chunks_waiting;
     struct spool_chunk_ref **chunks;
     int error;
+    bool handed_over;            /* its chunks are held by the message now */
     struct spool_append *append; /* waits for the chunks */
     uint8_t *front;              /* its envelope, head and skip table */
     struct spool_record record;

@@ -17,6 +17,7 @@ struct fetch {
     enum fetch_state state;
     int error;
     bool again; /* the one re-read is under way */
+    bool held;  /* the segment is */
     uint32_t segment_number, record_bytes;
     uint64_t offset;
     struct spool_segment *segment; /* pinned while it is read */
@@ -39,7 +40,7 @@ struct spool_reader {
     struct fetch chunks[CHUNK_FETCHES];
     struct spool_sections sections;
     struct spool_chunk_list list; /* COMMIT */
-    bool chunked, closing;
+    bool chunked, chunks_held, closing;
     spool_reader_fn *opened, *ready;
     void *opened_context, *ready_context;
     /* where the next piece begins */
@@ -59,6 +60,9 @@ static void fetch_release(struct fetch *fetch)
     ASSERT(fetch->state != FETCH_WAITS && fetch->state != FETCH_READS);
     if (fetch->group != NULL)
         spool_group_unref(fetch->reader->spool, fetch->group);
+    if (fetch->held)
+        spool_segment_unhold(fetch->segment);
+    fetch->held = false;
     fetch->group = NULL;
     fetch->bytes = NULL;
     fetch->state = FETCH_EMPTY;
@@ -148,6 +152,12 @@ static int fetch_buffer(struct fetch *fetch)
     return fetch->buffer == NULL ? -ENOMEM : 0;
 }
 
+static void fetch_hold(struct fetch *fetch)
+{
+    spool_segment_hold(fetch->segment);
+    fetch->held = true;
+}
+
 /* 0: READY. -EINPROGRESS: fetch_done() follows. Otherwise it failed. */
 static int fetch_begin(struct fetch *fetch, uint32_t segment_number, uint64_t offset,
                        uint32_t record_bytes)
@@ -167,6 +177,7 @@ static int fetch_begin(struct fetch *fetch, uint32_t segment_number, uint64_t of
         return -EIO;
     fetch->group = spool_group_find(spool, segment_number, offset);
     if (fetch->group != NULL) {
+        fetch_hold(fetch);
         /* Our own memory, sealed for this very place when it was written. */
         fetch->bytes = fetch->group->data + (offset - fetch->group->offset);
         fetch->state = FETCH_READY;
@@ -181,6 +192,7 @@ static int fetch_begin(struct fetch *fetch, uint32_t segment_number, uint64_t of
     if (r < 0)
         return r;
     fetch->state = FETCH_WAITS;
+    fetch_hold(fetch);
     if (spool_segment_pin(fetch->segment, &fetch->waiter) == 0)
         fetch_read(fetch);
     return -EINPROGRESS;
@@ -206,10 +218,24 @@ static bool reader_busy(const struct spool_reader *reader)
     return busy;
 }
 
+/* All segments its chunks lie in stay as they are, also when the message is finished or moved while it is read. */
+static void reader_hold_chunks(struct spool_reader *reader, void (*change)(struct spool_segment *))
+{
+    for (uint32_t i = 0; i < reader->list.count; i++) {
+        struct spool_chunk_entry entry = spool_chunk_entry_get(&reader->list, i);
+        struct spool_segment *segment = spool_segment_find(reader->spool, entry.segment);
+
+        if (segment != NULL)
+            change(segment);
+    }
+}
+
 static void reader_free(struct spool_reader *reader)
 {
     struct spool *spool = reader->spool;
 
+    if (reader->chunks_held)
+        reader_hold_chunks(reader, spool_segment_unhold);
     fetch_release(&reader->front);
     free(reader->front.buffer);
     for (int i = 0; i < CHUNK_FETCHES; i++) {
@@ -237,6 +263,9 @@ static int reader_front(struct spool_reader *reader)
     }
     if (!spool_skips_ok(reader->sections.skips, stored, &skipped))
         return -EBADMSG;
+    if (reader->chunked)
+        reader_hold_chunks(reader, spool_segment_hold);
+    reader->chunks_held = reader->chunked;
     reader->info = (struct spool_reader_info){
         .id = record->id,
         .envelope = reader->sections.envelope,

@@ -187,7 +187,22 @@ static struct spool_segment *segment_create(struct spool *spool, char stream, ui
     list_node_init(&segment->idle_node);
     ring_op_init(&segment->open_op, segment_opened);
     list_init(&segment->waiters);
+    list_node_init(&segment->dead_node);
     return segment;
+}
+
+/* Mostly at the end; one of D stands before all of the cold lane. */
+static void table_insert(struct spool *spool, struct spool_segment *segment)
+{
+    uint32_t at = spool->segment_count;
+
+    while (at > 0 && spool->segments[at - 1]->number > segment->number)
+        at--;
+    ASSERT(at == 0 || spool->segments[at - 1]->number != segment->number);
+    memmove(spool->segments + at + 1, spool->segments + at,
+            (spool->segment_count - at) * sizeof(struct spool_segment *));
+    spool->segments[at] = segment;
+    spool->segment_count++;
 }
 
 int spool_segment_add(struct spool *spool, char stream, uint32_t number, uint64_t size_bytes,
@@ -195,7 +210,7 @@ int spool_segment_add(struct spool *spool, char stream, uint32_t number, uint64_
 {
     struct spool_segment *segment;
 
-    if (stream == 'D' && spool->segment_count == spool->segment_capacity) {
+    if (stream != 'J' && spool->segment_count == spool->segment_capacity) {
         uint32_t capacity = MAX(spool->segment_capacity * 2, 16u);
         struct spool_segment **grown =
             realloc(spool->segments, capacity * sizeof(struct spool_segment *));
@@ -208,16 +223,14 @@ int spool_segment_add(struct spool *spool, char stream, uint32_t number, uint64_
     segment = segment_create(spool, stream, number, size_bytes, fd);
     if (segment == NULL)
         return -ENOMEM;
-    if (stream == 'D') {
-        ASSERT(spool->segment_count == 0 ||
-               spool->segments[spool->segment_count - 1]->number < number);
-        spool->segments[spool->segment_count++] = segment;
-    }
+    if (stream != 'J')
+        table_insert(spool, segment);
     *ret_segment = segment;
     return 0;
 }
 
-struct spool_segment *spool_segment_find(struct spool *spool, uint32_t number)
+/* Index of the first that is not below `number`. */
+static uint32_t table_find(const struct spool *spool, uint32_t number)
 {
     uint32_t low = 0, high = spool->segment_count;
 
@@ -229,9 +242,26 @@ struct spool_segment *spool_segment_find(struct spool *spool, uint32_t number)
         else
             high = middle;
     }
-    return low < spool->segment_count && spool->segments[low]->number == number
-               ? spool->segments[low]
-               : NULL;
+    return low;
+}
+
+struct spool_segment *spool_segment_find(struct spool *spool, uint32_t number)
+{
+    uint32_t at = table_find(spool, number);
+
+    return at < spool->segment_count && spool->segments[at]->number == number ? spool->segments[at]
+                                                                              : NULL;
+}
+
+void spool_segment_remove(struct spool_segment *segment)
+{
+    struct spool *spool = segment->spool;
+    uint32_t at = table_find(spool, segment->number);
+
+    ASSERT(at < spool->segment_count && spool->segments[at] == segment);
+    spool->segment_count--;
+    memmove(spool->segments + at, spool->segments + at + 1,
+            (spool->segment_count - at) * sizeof(struct spool_segment *));
 }
 
 void spool_segment_free(struct spool_segment *segment)
@@ -240,6 +270,7 @@ void spool_segment_free(struct spool_segment *segment)
     if (segment->fd >= 0)
         ring_close(segment->fd);
     list_remove(&segment->idle_node);
+    list_remove(&segment->dead_node);
     free(segment->hot);
     free(segment);
 }
@@ -253,7 +284,7 @@ static int segment_open_job(struct ring_op *op)
     int fd;
     int r;
 
-    spool_segment_name(segment->stream, segment->number, name);
+    spool_segment_name(segment->stream, segment->number & ~SPOOL_COLD, name);
     r = spool_segment_open(segment->spool->directory.dir_fd, name, segment->spool->direct, &fd);
     return r < 0 ? r : fd;
 }
@@ -298,6 +329,17 @@ int spool_segment_pin(struct spool_segment *segment, struct spool_segment_waiter
     return -EINPROGRESS;
 }
 
+void spool_segment_close(struct spool_segment *segment)
+{
+    if (segment->fd < 0)
+        return;
+    ASSERT(segment->pins == 0 && list_linked(&segment->idle_node));
+    list_remove(&segment->idle_node);
+    segment->spool->idle_segment_count--;
+    ring_close(segment->fd);
+    segment->fd = -1;
+}
+
 void spool_segment_unpin(struct spool_segment *segment)
 {
     struct spool *spool = segment->spool;
@@ -307,12 +349,20 @@ void spool_segment_unpin(struct spool_segment *segment)
         return;
     list_push_back(&spool->idle_segments, &segment->idle_node);
     spool->idle_segment_count++;
-    if (spool->idle_segment_count > IDLE_SEGMENTS_MAX) {
-        struct list_node *node = list_pop_front(&spool->idle_segments);
-        struct spool_segment *oldest = CONTAINER_OF(node, struct spool_segment, idle_node);
+    if (spool->idle_segment_count > IDLE_SEGMENTS_MAX)
+        spool_segment_close(
+            CONTAINER_OF(spool->idle_segments.next, struct spool_segment, idle_node));
+    spool_live_check(segment);
+}
 
-        spool->idle_segment_count--;
-        ring_close(oldest->fd);
-        oldest->fd = -1;
-    }
+void spool_segment_hold(struct spool_segment *segment)
+{
+    segment->holds++;
+}
+
+void spool_segment_unhold(struct spool_segment *segment)
+{
+    ASSERT(segment->holds > 0);
+    segment->holds--;
+    spool_live_check(segment);
 }

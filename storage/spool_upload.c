@@ -114,6 +114,8 @@ void spool_upload_free(struct spool_upload *upload)
     ASSERT(upload->append == NULL);
     shard_undefer(&upload->soon);
     for (uint32_t i = 0; i < upload->chunk_count; i++) {
+        if (upload->chunks[i]->durable && !upload->handed_over)
+            spool_live_drop_chunk(upload->spool, &upload->chunks[i]->entry);
         list_remove(&upload->chunks[i]->node); /* of a group that is not durable yet */
         free(upload->chunks[i]);
     }
@@ -153,6 +155,8 @@ void spool_upload_chunk_done(struct spool_chunk_ref *ref, const struct spool_gro
     if (result == 0) {
         ref->entry.segment = group->segment->number;
         ref->entry.offset_16 += (uint32_t)(group->offset / SPOOL_RECORD_ALIGN);
+        ref->durable = true;
+        spool_live_hold_chunk(upload->spool, &ref->entry);
     } else {
         upload->error = result;
     }
