@@ -48,7 +48,11 @@ int boot_listen(struct kilatd *kilatd, struct buf *error)
     const struct settings *settings = &kilatd->generation->settings;
     int r = boot_listen_list(kilatd, &settings->smtp_listen, LISTENER_SMTP, error);
 
-    return r < 0 ? r : boot_listen_list(kilatd, &settings->pop3_listen, LISTENER_POP3, error);
+    if (r == 0)
+        r = boot_listen_list(kilatd, &settings->smtp_listen_cached, LISTENER_SMTP_CACHED, error);
+    if (r == 0)
+        r = boot_listen_list(kilatd, &settings->pop3_listen, LISTENER_POP3, error);
+    return r;
 }
 
 void boot_close_listeners(struct kilatd *kilatd)

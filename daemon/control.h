@@ -29,7 +29,7 @@ struct control_totals {
     struct spool_counters spool;
     struct dns_counters dns;
     uint64_t sessions, smtp_sessions, pop3_sessions, refused_sessions, outgoing;
-    uint64_t messages_accepted, messages_refused, recipients_refused;
+    uint64_t accepted_synced, accepted_cached, messages_refused, recipients_refused;
     uint64_t bodies_compacted, bodies_logged_early, sessions_not_read, compacted_bytes, held_bytes;
     uint64_t reports, local_delivered, pop3_logins, pop3_login_failures;
     uint64_t syscalls, ticks, log_dropped, receive_buffers_free, receive_buffers;

@@ -113,7 +113,8 @@ static void visit_status(struct node *node, struct control_call *call)
     t->pop3_sessions += node->counters.pop3_sessions;
     t->refused_sessions += node->counters.refused_sessions;
     t->outgoing += outbound_sessions(node->outbound);
-    t->messages_accepted += node->counters.messages_accepted;
+    t->accepted_synced += node->counters.accepted_synced;
+    t->accepted_cached += node->counters.accepted_cached;
     t->messages_refused += node->counters.messages_refused;
     t->recipients_refused += node->counters.recipients_refused;
     t->bodies_compacted += node->counters.bodies_compacted;
@@ -184,7 +185,9 @@ static void finish_status(struct node *node, struct control_call *call)
     control_out_u64(out, "pop3_sessions", t->pop3_sessions);
     control_out_u64(out, "refused_sessions", t->refused_sessions);
     control_out_u64(out, "outgoing_sessions", t->outgoing);
-    control_out_u64(out, "messages_accepted", t->messages_accepted);
+    control_out_u64(out, "messages_accepted", t->accepted_synced + t->accepted_cached);
+    control_out_u64(out, "accepted_synced", t->accepted_synced);
+    control_out_u64(out, "accepted_cached", t->accepted_cached);
     control_out_u64(out, "messages_refused", t->messages_refused);
     control_out_u64(out, "recipients_refused", t->recipients_refused);
     control_out_u64(out, "local_delivered", t->local_delivered);

@@ -61,10 +61,11 @@ struct inbound {
     struct generation *generation;
     struct smtp_server *server;
     struct netaddr peer;
-    uint64_t number; /* in the log */
-    bool admitted;   /* counted among the sessions */
-    bool input_over; /* the client sends no more, but may wait for our answer */
-    bool armed;      /* the deadline runs, since command number */
+    enum spool_durability durability; /* what a 250 of this listener means */
+    uint64_t number;                  /* in the log */
+    bool admitted;                    /* counted among the sessions */
+    bool input_over;                  /* the client sends no more, but may wait for our answer */
+    bool armed;                       /* the deadline runs, since command number */
     uint64_t armed_commands;
     struct transaction *transaction;
     struct ring_buffer *current; /* holds what smtp_server_input() is given just now */
@@ -399,19 +400,23 @@ static void inbound_submitted(struct queue_submission *submission)
     struct transaction *t = CONTAINER_OF(submission, struct transaction, submission);
     struct inbound *in = t->inbound;
     struct node *node = t->node;
-    char id[SPOOL_ID_TEXT_SIZE], text[64];
+    bool cached = submission->durability == SPOOL_CACHED;
+    char id[SPOOL_ID_TEXT_SIZE], text[96];
     struct smtp_reply reply;
 
     t->submitting = false;
     spool_id_format(submission->id, id);
     if (submission->result == 0) {
-        node->counters.messages_accepted++;
-        log_event(node->shard->log, LOG_INFO, "message.accepted", log_cstr("id", id),
-                  log_u64("session", in == NULL ? 0 : in->number),
-                  log_text("from", submission->sender),
-                  log_u64("rcpts", submission->recipient_count), log_u64("bytes", t->body_bytes),
-                  log_cstr("durability", "synced"), log_bool("told", in != NULL));
-        (void)snprintf(text, sizeof(text), "Message kept on disk as %s", id);
+        *(cached ? &node->counters.accepted_cached : &node->counters.accepted_synced) += 1;
+        log_event(
+            node->shard->log, LOG_INFO, "message.accepted", log_cstr("id", id),
+            log_u64("session", in == NULL ? 0 : in->number), log_text("from", submission->sender),
+            log_u64("rcpts", submission->recipient_count), log_u64("bytes", t->body_bytes),
+            log_cstr("durability", cached ? "cached" : "synced"), log_bool("told", in != NULL));
+        (void)snprintf(text, sizeof(text),
+                       cached ? "%s written but NOT flushed: lost if this machine crashes"
+                              : "Message kept on disk as %s",
+                       id);
         reply = (struct smtp_reply){.code = 250, .status = {2, 0, 0}, .text = slice_cstr(text)};
     } else {
         node->counters.messages_refused++;
@@ -455,6 +460,7 @@ static int inbound_submit(struct inbound *in, struct transaction *t)
     s->flags = (uint8_t)((facts->body_has_dot_line ? SPOOL_DOT_LINES : 0) |
                          (facts->body_has_8bit ? SPOOL_EIGHT_BIT : 0) |
                          (facts->body_ends_with_crlf ? 0 : SPOOL_NO_FINAL_CRLF));
+    s->durability = (uint8_t)in->durability;
     s->done = inbound_submitted;
     if (t->head.failed)
         return -ENOMEM;
@@ -716,7 +722,8 @@ static void inbound_cut(struct session *session)
     stream_close(&CONTAINER_OF(session, struct inbound, session)->stream, -ECANCELED);
 }
 
-void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
+void inbound_accept(struct node *node, int fd, const struct netaddr *peer,
+                    enum spool_durability durability)
 {
     struct inbound *in = calloc(1, sizeof(*in));
     char text[NETADDR_TEXT_SIZE];
@@ -730,6 +737,7 @@ void inbound_accept(struct node *node, int fd, const struct netaddr *peer)
     in->node = node;
     in->generation = generation_ref(node->generation);
     in->peer = *peer;
+    in->durability = durability;
     in->number = ++node->counters.smtp_sessions * node->kilatd->shard_count + node->shard->index;
     in->session.end = inbound_end;
     in->session.cut = inbound_cut;

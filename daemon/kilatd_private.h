@@ -61,7 +61,7 @@ struct outbound;
 struct local;
 struct control;
 
-enum listener_kind { LISTENER_SMTP, LISTENER_POP3, LISTENER_CONTROL };
+enum listener_kind { LISTENER_SMTP, LISTENER_SMTP_CACHED, LISTENER_POP3, LISTENER_CONTROL };
 struct listener {
     struct node *node;
     enum listener_kind kind;
@@ -96,7 +96,7 @@ struct node {
 
     struct {
         uint64_t smtp_sessions, pop3_sessions, refused_sessions;
-        uint64_t messages_accepted, messages_refused, recipients_refused;
+        uint64_t accepted_synced, accepted_cached, messages_refused, recipients_refused;
         uint64_t bodies_compacted, bodies_logged_early, sessions_not_read;
         uint64_t compacted_bytes;
         uint64_t reports, local_delivered, pop3_logins, pop3_login_failures;
@@ -190,7 +190,8 @@ struct session {
 };
 
 /* inbound.c, pop3.c, control.c: take `fd`. */
-void inbound_accept(struct node *node, int fd, const struct netaddr *peer);
+void inbound_accept(struct node *node, int fd, const struct netaddr *peer,
+                    enum spool_durability durability);
 void pop3_accept(struct node *node, int fd, const struct netaddr *peer);
 void control_accept(struct node *node, int fd);
 /* Buffers or memory are scarce: make bodies give way, in the order of DESIGN 4. */

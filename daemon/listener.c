@@ -120,10 +120,11 @@ static void listener_hand_over(struct listener *listener, int fd)
         ring_close(fd); /* gone already */
         return;
     }
-    if (listener->kind == LISTENER_SMTP)
-        inbound_accept(listener->node, fd, &peer);
-    else
+    if (listener->kind == LISTENER_POP3)
         pop3_accept(listener->node, fd, &peer);
+    else
+        inbound_accept(listener->node, fd, &peer,
+                       listener->kind == LISTENER_SMTP ? SPOOL_SYNCED : SPOOL_CACHED);
 }
 
 static void listener_again(struct timer *timer)

@@ -66,6 +66,18 @@ struct outbound_session {
 static void outbound_try_address(struct outbound_session *s);
 static void outbound_pull(struct outbound_session *s);
 
+static bool outbound_listens_at(const struct settings *settings, const struct setting_list *list,
+                                const struct netaddr *address)
+{
+    struct netaddr own;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (netaddr_parse(slice_cstr(list->items[i]), 0, &own) &&
+            netaddr_port(&own) == settings->outgoing_port && netaddr_same_host(&own, address))
+            return true;
+    return false;
+}
+
 bool outbound_is_self(void *context, struct slice host_name, const struct netaddr *address)
 {
     const struct node *node = context;
@@ -73,13 +85,9 @@ bool outbound_is_self(void *context, struct slice host_name, const struct netadd
 
     if (slice_equal_nocase(host_name, slice_cstr(settings->hostname)))
         return true;
-    for (size_t i = 0; address != NULL && i < settings->smtp_listen.count; i++) {
-        struct netaddr own;
-        if (netaddr_parse(slice_cstr(settings->smtp_listen.items[i]), 0, &own) &&
-            netaddr_port(&own) == settings->outgoing_port && netaddr_same_host(&own, address))
-            return true;
-    }
-    return false;
+    return address != NULL &&
+           (outbound_listens_at(settings, &settings->smtp_listen, address) ||
+            outbound_listens_at(settings, &settings->smtp_listen_cached, address));
 }
 
 /* ---- the end of a session ----------------------------------------------------------------------- */

@@ -148,7 +148,15 @@ static const struct setting rows[] = {
             "user may always speak."},
 
     {FIELD(smtp_listen), .kind = SETTING_LIST, .fallback_text = "0.0.0.0:25 [::]:25",
-     .check = check_listener, .doc = "Addresses and ports that receive mail by SMTP."},
+     .check = check_listener,
+     .doc =
+         "Addresses and ports that receive mail by SMTP. A 250 here means synced: the message is "
+         "on stable storage and survives a power cut."},
+    {FIELD(smtp_listen_cached), .kind = SETTING_LIST, .check = check_listener,
+     .doc = "The same, but a 250 here means cached: the message is written and NOT flushed, so it "
+            "survives the end of the server and is lost when the machine crashes; the 250 says so. "
+            "For "
+            "mail that its sender can send again; none by default."},
     {FIELD(pop3_listen), .kind = SETTING_LIST, .check = check_listener,
      .doc = "Addresses and ports where users fetch their mail by POP3; none by default, as TLS is "
             "not built in yet."},
@@ -292,7 +300,8 @@ static bool listens_twice(const struct setting_list *a, const struct setting_lis
         for (size_t j = a == b ? i + 1 : 0; j < b->count; j++)
             if (netaddr_parse(slice_cstr(a->items[i]), 0, &left) &&
                 netaddr_parse(slice_cstr(b->items[j]), 0, &right) && netaddr_equal(&left, &right)) {
-                buf_printf(error, "%s is listened on twice (smtp_listen, pop3_listen)",
+                buf_printf(error,
+                           "%s is listened on twice (smtp_listen, smtp_listen_cached, pop3_listen)",
                            a->items[i]);
                 return true;
             }
@@ -334,10 +343,13 @@ static bool mode_is_wrong(uint64_t mode, struct buf *error)
 
 int settings_check(const struct settings *settings, struct buf *error)
 {
-    if (listens_twice(&settings->smtp_listen, &settings->smtp_listen, error) ||
-        listens_twice(&settings->pop3_listen, &settings->pop3_listen, error) ||
-        listens_twice(&settings->smtp_listen, &settings->pop3_listen, error))
-        return -EINVAL;
+    const struct setting_list *const listened[] = {
+        &settings->smtp_listen, &settings->smtp_listen_cached, &settings->pop3_listen};
+
+    for (size_t i = 0; i < ARRAY_SIZE(listened); i++)
+        for (size_t j = i; j < ARRAY_SIZE(listened); j++)
+            if (listens_twice(listened[i], listened[j], error))
+                return -EINVAL;
     for (size_t i = 0; i < settings->routes.count; i++)
         if (route_is_wrong(settings, i, error))
             return -EINVAL;

@@ -32,6 +32,7 @@ struct settings {
 
     /* receiving */
     struct setting_list smtp_listen;
+    struct setting_list smtp_listen_cached; /* whose 250 waits for the write, not for its flush */
     struct setting_list pop3_listen;
     struct setting_list relay_networks;
     struct setting_list relay_domains;

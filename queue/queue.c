@@ -404,6 +404,7 @@ static int append(struct queue *queue, struct queue_submission *submission)
         .upload = submission->upload,
         .flags = submission->flags,
         .arrival_s = (uint32_t)queue_wall_s(queue),
+        .durability = submission->durability,
         .done = appended,
     };
     list_node_init(&submission->append.node);

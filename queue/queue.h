@@ -99,6 +99,7 @@ struct queue_submission {           /* the caller's, filled in before the call; 
     uint32_t body_pieces;
     struct spool_upload *upload;  /* instead of body */
     uint8_t flags;                /* enum spool_flags */
+    uint8_t durability;           /* enum spool_durability */
     uint64_t id;                  /* queue_next_id(): named in Received before the call */
     uint64_t report_of;           /* of a report: the message it reports on, */
     const uint32_t *report_units; /* and its units; borrowed for the call */
