@@ -23,7 +23,7 @@ struct sim_inode *sim_inode_create(struct sim_disk *disk, bool is_dir, uint32_t 
     inode->disk = disk;
     inode->modified_ns = SIM_WALL_START_S * SECOND_NS + sim.now_ns;
     list_push_back(&disk->inodes, &inode->node);
-    return inode;
+    return inode; /* what an inode itself takes is nobody's business here */
 }
 
 static struct sim_page *page_of(struct sim_inode *inode, uint64_t offset)
@@ -88,15 +88,19 @@ static void page_write(struct sim_page *page, const uint8_t *data, size_t within
 {
     /* Prewritten segments are mostly zeros: those cost nothing here. */
     if (page->now == NULL && is_zero(data, size)) {
-        if (page->safe == NULL)
+        if (page->safe == NULL) {
+            page->lost = 0;
             return;
+        }
     } else {
         if (page->now == NULL)
             page->now = page_memory();
         memcpy(page->now + within, data, size);
     }
-    for (size_t s = within / SIM_SECTOR_BYTES; s <= (within + size - 1) / SIM_SECTOR_BYTES; s++)
+    for (size_t s = within / SIM_SECTOR_BYTES; s <= (within + size - 1) / SIM_SECTOR_BYTES; s++) {
         page->dirty |= (uint8_t)(1u << s);
+        page->lost &= (uint8_t) ~(1u << s);
+    }
 }
 
 void sim_inode_write(struct sim_inode *inode, const void *data, size_t size, uint64_t offset)
@@ -116,6 +120,41 @@ void sim_inode_write(struct sim_inode *inode, const void *data, size_t size, uin
     }
 }
 
+bool sim_inode_allocate(struct sim_inode *inode, uint64_t offset, size_t size)
+{
+    struct sim_disk *disk = inode->disk;
+    uint64_t capacity = disk->faults.capacity_bytes == 0 ? UINT64_MAX : disk->faults.capacity_bytes;
+
+    for (uint64_t at = offset / SIM_PAGE_BYTES * SIM_PAGE_BYTES; at < offset + size;
+         at += SIM_PAGE_BYTES) {
+        struct sim_page *page = page_of(inode, at);
+
+        if (page->allocated)
+            continue;
+        if (disk->used_bytes + SIM_PAGE_BYTES > capacity) {
+            disk->refused_full++;
+            return false;
+        }
+        page->allocated = true;
+        disk->used_bytes += SIM_PAGE_BYTES;
+    }
+    return true;
+}
+
+static void pages_release(struct sim_inode *inode, size_t first)
+{
+    for (size_t i = first; i < inode->page_count; i++) {
+        inode->disk->used_bytes -= inode->pages[i].allocated ? SIM_PAGE_BYTES : 0;
+        inode->pages[i].allocated = false;
+    }
+}
+
+void sim_inode_release(struct sim_inode *inode)
+{
+    if (inode->links == 0 && inode->opens == 0)
+        pages_release(inode, 0);
+}
+
 void sim_inode_truncate(struct sim_inode *inode, uint64_t size)
 {
     static const uint8_t zeros[SIM_PAGE_BYTES];
@@ -127,6 +166,7 @@ void sim_inode_truncate(struct sim_inode *inode, uint64_t size)
         offset += count;
     }
     inode->size = size;
+    pages_release(inode, (size_t)((size + SIM_PAGE_BYTES - 1) / SIM_PAGE_BYTES));
 }
 
 static void sector_save(struct sim_page *page, size_t sector)
@@ -144,24 +184,63 @@ static void sector_save(struct sim_page *page, size_t sector)
         memcpy(page->safe + at, page->now + at, SIM_SECTOR_BYTES);
 }
 
-static void page_save(struct sim_page *page, uint32_t per_mille)
+/* `tear_bytes`: what is written as a whole or not at all. */
+static void page_save(struct sim_page *page, uint32_t per_mille, uint32_t tear_bytes)
 {
+    bool whole = per_mille == 1000;
+
+    if (page->dirty == 0 || (tear_bytes == SIM_PAGE_BYTES && !whole && !(whole = sim_chance(per_mille))))
+        return;
     for (size_t s = 0; s < SECTORS_PER_PAGE && page->dirty != 0; s++)
-        if ((page->dirty & (1u << s)) != 0 && (per_mille == 1000 || sim_chance(per_mille)))
+        if ((page->dirty & (1u << s)) != 0 && (whole || sim_chance(per_mille)))
             sector_save(page, s);
 }
 
 void sim_inode_sync(struct sim_inode *inode)
 {
     for (size_t i = 0; i < inode->page_count; i++)
-        page_save(&inode->pages[i], 1000);
+        page_save(&inode->pages[i], 1000, SIM_PAGE_BYTES);
     inode->safe_size = inode->size;
+}
+
+/* The second face becomes the first: nothing differs any more. */
+static void page_revert(struct sim_page *page)
+{
+    page->dirty = page->lost = 0;
+    if (page->safe == NULL) {
+        free(page->now);
+        page->now = NULL;
+        return;
+    }
+    if (page->now == NULL)
+        page->now = page_memory();
+    memcpy(page->now, page->safe, SIM_PAGE_BYTES);
+}
+
+/* Linux calls the pages clean and keeps them until it needs the memory: a reader may see either content from now on. */
+void sim_inode_sync_fails(struct sim_inode *inode)
+{
+    bool evicted = sim_chance(500);
+
+    for (size_t i = 0; i < inode->page_count; i++) {
+        struct sim_page *page = &inode->pages[i];
+
+        if (page->dirty == 0)
+            continue;
+        page_save(page, 300, inode->disk->tear_bytes);
+        page->lost |= page->dirty;
+        page->dirty = 0;
+        if (evicted)
+            page_revert(page);
+    }
+    inode->errors++;
+    inode->disk->errors++;
 }
 
 void sim_inode_sync_range(struct sim_inode *inode, uint64_t offset, size_t size, uint32_t per_mille)
 {
     for (uint64_t at = offset; at < offset + size; at += SIM_PAGE_BYTES)
-        page_save(page_of(inode, at), per_mille);
+        page_save(page_of(inode, at), per_mille, inode->disk->tear_bytes);
     if (per_mille == 1000 || sim_chance(per_mille))
         inode->safe_size = MAX(inode->safe_size, offset + size);
 }
@@ -180,23 +259,14 @@ static void inode_forget(struct sim_inode *inode, uint32_t kept_per_mille)
     for (size_t i = 0; i < inode->page_count; i++) {
         struct sim_page *page = &inode->pages[i];
 
-        page_save(page, kept_per_mille);
-        if (page->dirty == 0)
-            continue;
-        page->dirty = 0;
-        if (page->safe == NULL) {
-            free(page->now);
-            page->now = NULL;
-        } else {
-            if (page->now == NULL)
-                page->now = page_memory();
-            memcpy(page->now, page->safe, SIM_PAGE_BYTES);
-        }
+        page_save(page, kept_per_mille, inode->disk->tear_bytes);
+        if ((page->dirty | page->lost) != 0)
+            page_revert(page);
     }
     if (size < inode->size) { /* what stood behind the end must not come back when the file grows */
         sim_inode_truncate(inode, size);
         for (size_t i = 0; i < inode->page_count; i++)
-            page_save(&inode->pages[i], 1000);
+            page_save(&inode->pages[i], 1000, SIM_PAGE_BYTES);
     }
     inode->size = inode->safe_size = size;
 }
@@ -237,11 +307,13 @@ static void name_now(struct sim_inode *dir, const char *name, struct sim_inode *
 {
     struct sim_inode *before = sim_names_find(&dir->names, name);
 
-    if (before != NULL)
-        before->links--;
     if (inode != NULL)
         inode->links++;
     names_set(&dir->names, name, inode);
+    if (before != NULL) {
+        before->links--;
+        sim_inode_release(before);
+    }
 }
 
 void sim_disk_change(struct sim_disk *disk, struct sim_inode *dir, const char *name,
@@ -320,6 +392,19 @@ void sim_disk_sync_all(struct sim_disk *disk)
     }
 }
 
+void sim_disk_sync_all_fails(struct sim_disk *disk)
+{
+    list_for_each (node, &disk->inodes) {
+        struct sim_inode *inode = CONTAINER_OF(node, struct sim_inode, node);
+
+        if (sim_chance(500))
+            sim_inode_sync(inode);
+        else
+            sim_inode_sync_fails(inode);
+    }
+    disk->errors++;
+}
+
 /* ---- the power cut ---------------------------------------------------------------------------- */
 
 static void changes_survive(struct sim_disk *disk)
@@ -367,6 +452,7 @@ static void tree_restore(struct sim_inode *inode)
 
 static void inode_free(struct sim_inode *inode)
 {
+    pages_release(inode, 0);
     list_remove(&inode->node);
     for (size_t i = 0; i < inode->page_count; i++) {
         free(inode->pages[i].now);
@@ -391,6 +477,7 @@ void sim_disk_crash(struct sim_disk *disk)
         inode->named_after_crash = false;
         inode->links = 0;
         inode->lock = NULL;
+        inode->errors = 0;
         inode_forget(inode, kept_per_mille);
     }
     tree_restore(disk->root);
@@ -411,6 +498,7 @@ struct sim_disk *sim_disk_create(struct sim_host *host)
     ASSERT(disk != NULL);
     disk->host = host;
     disk->next_number = 2;
+    disk->tear_bytes = sim_chance(700) ? SIM_SECTOR_BYTES : SIM_PAGE_BYTES;
     list_init(&disk->inodes);
     list_init(&disk->changes);
     disk->root = sim_inode_create(disk, true, 0755);
@@ -470,6 +558,7 @@ void sim_disk_write_file(struct sim_host *host, const char *path, struct slice c
     snprintf(dir_path, sizeof(dir_path), "%.*s", (int)(slash - path), path);
     dir = sim_disk_make_dirs(host, dir_path);
     inode = sim_inode_create(host->disk, false, 0644);
+    (void)sim_inode_allocate(inode, 0, content.size); /* whoever fills the disk leaves that much */
     sim_inode_write(inode, content.data, content.size, 0);
     sim_inode_sync(inode);
     sim_disk_change(host->disk, dir, slash + 1, inode, NULL, NULL, NULL);

@@ -40,7 +40,23 @@ static void spend_call(void)
 
 static void spend_sync(void)
 {
-    spend(100000, 3000000);
+    uint64_t more_ns = sim_disk_flush_ns(sim.process->host->disk);
+
+    spend(100000 + more_ns, 3000000 + more_ns);
+}
+
+/* Whether the call that was begun ends with -EIO. */
+static bool fails(enum sim_io io)
+{
+    return sim_disk_fails(sim.process->host->disk, io);
+}
+
+/* A name needs a block now and then; one that is made needs an inode. */
+static bool full_for_a_name(const struct sim_disk *disk, bool made)
+{
+    return disk->faults.capacity_bytes != 0 &&
+           disk->used_bytes + SIM_PAGE_BYTES > disk->faults.capacity_bytes &&
+           (made || sim_chance(100));
 }
 
 /* ---- descriptors ------------------------------------------------------------------------------ */
@@ -64,12 +80,17 @@ static int open_inode(struct sim_inode *inode, uint32_t flags, int *ret_fd)
     int fd;
 
     ASSERT(open != NULL);
-    *open = (struct sim_open){.inode = inode, .process = sim.process, .flags = flags};
+    *open = (struct sim_open){.inode = inode,
+                              .process = sim.process,
+                              .flags = flags,
+                              .errors_told = inode->errors,
+                              .disk_errors_told = inode->disk->errors};
     fd = sim_fd_take(sim.process, SIM_FD_FILE, open);
     if (fd < 0) {
         free(open);
         return fd;
     }
+    inode->opens++;
     if ((flags & FILE_TRUNCATE) != 0)
         sim_inode_truncate(inode, 0);
     *ret_fd = fd;
@@ -82,6 +103,8 @@ void sim_disk_fd_closed(struct sim_fd *fd)
 
     if (open->locked && open->inode->lock == open)
         open->inode->lock = NULL;
+    open->inode->opens--;
+    sim_inode_release(open->inode);
     free(open);
 }
 
@@ -107,6 +130,10 @@ static int open_at(struct sim_inode *dir, const char *name, uint32_t flags, uint
         return -EEXIST;
     if (inode == NULL && (flags & FILE_CREATE) == 0)
         return -ENOENT;
+    if (fails(inode == NULL ? SIM_IO_CREATE : SIM_IO_OPEN))
+        return -EIO;
+    if (inode == NULL && full_for_a_name(dir->disk, true))
+        return -ENOSPC;
     if (inode == NULL) {
         inode = sim_inode_create(dir->disk, false, mode);
         sim_disk_change(dir->disk, dir, name, inode, NULL, NULL, NULL);
@@ -146,6 +173,8 @@ int file_open_dir(int dir_fd, const char *name, int *ret_dir_fd)
     inode = strcmp(name, ".") == 0 ? dir : sim_names_find(&dir->names, name);
     if (inode == NULL)
         return -ENOENT;
+    if (fails(SIM_IO_OPEN))
+        return -EIO;
     return inode->is_dir ? open_inode(inode, FILE_READ, ret_dir_fd) : -ENOTDIR;
 }
 
@@ -173,6 +202,8 @@ int file_open_dir_path(const char *path, int *ret_dir_fd)
     inode = sim_disk_find(sim.process->host, path);
     if (inode == NULL)
         return -ENOENT;
+    if (fails(SIM_IO_OPEN))
+        return -EIO;
     return inode->is_dir ? open_inode(inode, FILE_READ, ret_dir_fd) : -ENOTDIR;
 }
 
@@ -191,6 +222,10 @@ static int make_dir(struct sim_inode *dir, const char *name, uint32_t mode)
 {
     if (sim_names_find(&dir->names, name) != NULL)
         return -EEXIST;
+    if (fails(SIM_IO_CREATE))
+        return -EIO;
+    if (full_for_a_name(dir->disk, true))
+        return -ENOSPC;
     sim_disk_change(dir->disk, dir, name, sim_inode_create(dir->disk, true, mode), NULL, NULL,
                     NULL);
     return 0;
@@ -247,6 +282,8 @@ static ssize_t read_now(const struct sim_open *open, void *to, size_t size, uint
         return -EISDIR;
     if (!is_aligned(open, to, size, offset))
         return -EINVAL;
+    if (sim_disk_fails(inode->disk, SIM_IO_READ))
+        return -EIO;
     if (offset >= inode->size)
         return 0;
     size = (size_t)MIN(size, inode->size - offset);
@@ -285,8 +322,22 @@ int file_write_all(int fd, struct slice bytes, uint64_t offset)
     if ((open->flags & FILE_APPEND) != 0)
         offset = open->inode->size;
     sim_trace("file.write", open->inode->number, offset, bytes.size);
-    if (bytes.size > 0)
-        sim_inode_write(open->inode, bytes.data, bytes.size, offset);
+    if (bytes.size == 0)
+        return 0;
+    if (fails(SIM_IO_WRITE)) {
+        sim_disk_write_partly(open->inode, bytes.data, bytes.size, offset, false, false);
+        return -EIO;
+    }
+    if (!sim_inode_allocate(open->inode, offset, bytes.size)) {
+        uint64_t half = bytes.size / 2 / SIM_PAGE_BYTES * SIM_PAGE_BYTES;
+
+        if (half > 0 && sim_inode_allocate(open->inode, offset, half)) /* what fitted is there */
+            sim_inode_write(open->inode, bytes.data, half, offset);
+        return -ENOSPC;
+    }
+    sim_inode_write(open->inode, bytes.data, bytes.size, offset);
+    if ((open->flags & FILE_DIRECT) == 0 && fails(SIM_IO_WRITEBACK))
+        sim_inode_sync_fails(open->inode); /* whoever syncs is told */
     return 0;
 }
 
@@ -306,6 +357,21 @@ int file_truncate(int fd, uint64_t size_bytes)
 
 /* ---- durability ------------------------------------------------------------------------------- */
 
+/* What a write-back could not do is told once to each description, and then forgotten (errseq_t in Linux). */
+static int sync_now(struct sim_open *open)
+{
+    struct sim_inode *inode = open->inode;
+
+    if (sim_disk_fails(inode->disk, SIM_IO_SYNC))
+        sim_inode_sync_fails(inode);
+    else
+        sim_inode_sync(inode);
+    if (open->errors_told == inode->errors)
+        return 0;
+    open->errors_told = inode->errors;
+    return -EIO;
+}
+
 int file_sync(int fd)
 {
     struct sim_open *open;
@@ -315,8 +381,7 @@ int file_sync(int fd)
     if (open == NULL)
         return -EBADF;
     sim_trace("file.sync", open->inode->number, open->inode->size, 0);
-    sim_inode_sync(open->inode);
-    return 0;
+    return sync_now(open);
 }
 
 int file_sync_data(int fd)
@@ -332,6 +397,8 @@ int file_sync_dir(int dir_fd)
     dir = dir_of(dir_fd);
     if (dir == NULL)
         return -EBADF;
+    if (fails(SIM_IO_SYNC_DIR))
+        return -EIO;
     sim_trace("file.sync_dir", dir->number, 0, 0);
     sim_disk_sync_dir(dir);
     return 0;
@@ -346,8 +413,14 @@ int file_sync_file_system(int fd)
     if (open == NULL)
         return -EBADF;
     sim_trace("file.sync_all", 0, 0, 0);
-    sim_disk_sync_all(open->inode->disk);
-    return 0;
+    if (fails(SIM_IO_SYNC))
+        sim_disk_sync_all_fails(open->inode->disk);
+    else
+        sim_disk_sync_all(open->inode->disk);
+    if (open->disk_errors_told == open->inode->disk->errors)
+        return 0;
+    open->disk_errors_told = open->inode->disk->errors;
+    return -EIO;
 }
 
 /* ---- names ------------------------------------------------------------------------------------ */
@@ -367,6 +440,10 @@ static int rename_at(int from_dir_fd, const char *from, int to_dir_fd, const cha
         return -ENOENT;
     if (!replace && sim_names_find(&to_dir->names, to) != NULL)
         return -EEXIST;
+    if (fails(SIM_IO_RENAME))
+        return -EIO;
+    if (full_for_a_name(from_dir->disk, false))
+        return -ENOSPC;
     sim_trace_text("file.rename", slice_cstr(to));
     sim_disk_change(from_dir->disk, from_dir, from, NULL, to_dir, to, inode);
     return 0;
@@ -397,6 +474,8 @@ static int remove_name(int dir_fd, const char *name, bool is_dir)
         return is_dir ? -ENOTDIR : -EISDIR;
     if (is_dir && inode->names.count > 0)
         return -ENOTEMPTY;
+    if (fails(SIM_IO_UNLINK))
+        return -EIO;
     sim_trace_text("file.unlink", slice_cstr(name));
     sim_disk_change(dir->disk, dir, name, NULL, NULL, NULL, NULL);
     return 0;
@@ -477,6 +556,8 @@ int file_list(int dir_fd, file_each_fn *each, void *context)
     dir = dir_of(dir_fd);
     if (dir == NULL)
         return -EBADF;
+    if (fails(SIM_IO_LIST))
+        return -EIO;
     count = dir->names.count;
     names = malloc((count + 1) * sizeof(*names));
     ASSERT(names != NULL);
@@ -514,10 +595,19 @@ int file_lock(int fd, int32_t *ret_pid)
 
 int file_system_info(int fd, struct file_system_info *ret_info)
 {
-    if (open_of(fd) == NULL)
+    const struct sim_open *open = open_of(fd);
+    struct sim_disk *disk;
+    uint64_t total;
+
+    if (open == NULL)
         return -EBADF;
-    *ret_info = (struct file_system_info){
-        .kind = FILE_SYSTEM_EXT4, .name = "ext4", .total_bytes = 64 * GIB, .free_bytes = 48 * GIB};
+    disk = open->inode->disk;
+    total = disk->faults.capacity_bytes == 0 ? 64 * GIB : disk->faults.capacity_bytes;
+    *ret_info =
+        (struct file_system_info){.kind = FILE_SYSTEM_EXT4,
+                                  .name = "ext4",
+                                  .total_bytes = total,
+                                  .free_bytes = total - MIN(total, disk->used_bytes)};
     return 0;
 }
 
@@ -529,15 +619,16 @@ static uint64_t content_hash(const struct sim_request *request)
     return sim_hash_bytes(1, request->to, request->size);
 }
 
-static uint64_t disk_latency_ns(bool durable)
+static uint64_t disk_latency_ns(const struct sim_disk *disk, bool durable)
 {
+    uint64_t low = durable ? 20000 + sim_disk_flush_ns(disk) : 20000;
     uint64_t high = !durable                  ? 80000
                     : sim.faults.disk_us == 0 ? 400000
                                               : sim.faults.disk_us * US_NS;
 
     if (sim_chance(sim.faults.slow_disk))
         high += 500 * MS_NS;
-    return sim_between(20000, high);
+    return sim_between(low, low + high);
 }
 
 static void read_completes(struct sim_event *event)
@@ -559,20 +650,70 @@ void ring_read(struct ring *ring, struct ring_op *op, int fd, void *to, size_t s
     request->to = to;
     request->size = size;
     request->offset = offset;
-    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(false), read_completes);
+    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, false), read_completes);
+}
+
+/* The disk has said that it is done, and lied. */
+static void write_lies(struct sim_request *request, bool elsewhere)
+{
+    struct sim_inode *meant = ((struct sim_open *)request->object)->inode, *hit = NULL;
+    uint64_t offset = request->offset;
+
+    if (elsewhere)
+        hit = sim_disk_elsewhere(meant, request->size, &offset);
+    meant->disk->lies++;
+    sim_trace("disk.lie", meant->number, request->offset, hit == NULL ? 0 : offset);
+    if (hit != NULL && sim_inode_allocate(hit, offset, request->size)) {
+        sim_inode_write(hit, request->to, request->size, offset);
+        sim_inode_sync_range(hit, offset, request->size, 1000);
+    }
+    if (sim_disk_lied != NULL)
+        sim_disk_lied(meant, request->offset, hit, offset, request->size);
+}
+
+/* What a write comes to: its bytes, fewer, or -errno. */
+static int32_t write_now(struct sim_request *request)
+{
+    struct sim_inode *inode = ((struct sim_open *)request->object)->inode;
+    struct sim_disk *disk = inode->disk;
+    size_t size = request->size;
+
+    if (sim_disk_fails(disk, SIM_IO_WRITE)) {
+        sim_disk_write_partly(inode, request->to, size, request->offset, request->durable, true);
+        return -EIO;
+    }
+    if (!sim_inode_allocate(inode, request->offset, size))
+        return -ENOSPC;
+    if (request->durable && sim_chance(disk->faults.lost)) {
+        write_lies(request, false);
+        return (int32_t)size;
+    }
+    if (request->durable && sim_chance(disk->faults.misdirected)) {
+        write_lies(request, true);
+        return (int32_t)size;
+    }
+    if (sim_chance(disk->faults.short_write))
+        size = (size_t)sim_between(0, (size - 1) / SIM_SECTOR_BYTES) * SIM_SECTOR_BYTES;
+    if (size == 0)
+        return -EIO;
+    sim_inode_write(inode, request->to, size, request->offset);
+    if (request->durable)
+        sim_inode_sync_range(inode, request->offset, size, 1000);
+    return (int32_t)size;
 }
 
 static void write_completes(struct sim_event *event)
 {
     struct sim_request *request = CONTAINER_OF(event, struct sim_request, event);
-    struct sim_open *open = request->object;
+    const struct sim_open *open = request->object;
+    int32_t result;
 
     ASSERT(request->content_hash == content_hash(request));
     sim_trace("ring.write", open->inode->number, request->offset, request->content_hash);
-    sim_inode_write(open->inode, request->to, request->size, request->offset);
-    if (request->durable)
-        sim_inode_sync_range(open->inode, request->offset, request->size, 1000);
-    sim_request_end(request, (int32_t)request->size, NULL);
+    result = write_now(request);
+    if (result != (int32_t)request->size)
+        sim_trace("ring.write.failed", open->inode->number, (uint64_t)result, 0);
+    sim_request_end(request, result, NULL);
 }
 
 static void write_refused(struct sim_event *event)
@@ -597,7 +738,7 @@ void ring_write(struct ring *ring, struct ring_op *op, int fd, struct slice byte
     }
     request->content_hash = content_hash(request);
     request->is_write = true;
-    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(durable), write_completes);
+    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, durable), write_completes);
 }
 
 static void sync_completes(struct sim_event *event)
@@ -606,8 +747,7 @@ static void sync_completes(struct sim_event *event)
     struct sim_open *open = request->object;
 
     sim_trace("ring.sync", open->inode->number, 0, 0);
-    sim_inode_sync(open->inode);
-    sim_request_end(request, 0, NULL);
+    sim_request_end(request, sync_now(open), NULL);
 }
 
 void ring_sync(struct ring *ring, struct ring_op *op, int fd)
@@ -616,23 +756,16 @@ void ring_sync(struct ring *ring, struct ring_op *op, int fd)
     struct sim_request *request = sim_request_begin(ring, op, open, NULL);
 
     ASSERT(open != NULL);
-    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(true) + 100000, sync_completes);
+    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, true) + 100000,
+                  sync_completes);
 }
 
 void sim_disk_request_abandon(struct sim_request *request, bool power)
 {
     struct sim_open *open = request->object;
-    size_t size = request->size;
 
     /* The kernel finishes or drops what was in flight before anybody can open the file again. */
-    if (!request->is_write || sim_chance(300))
-        return;          /* it had not begun */
-    if (sim_chance(300)) /* it had got so far */
-        size = (size_t)sim_between(0, size / SIM_SECTOR_BYTES) * SIM_SECTOR_BYTES;
-    if (size == 0)
-        return;
-    sim_inode_write(open->inode, request->to, size, request->offset);
-    if (request->durable)
-        sim_inode_sync_range(open->inode, request->offset, size,
-                             power ? (uint32_t)sim_between(0, 1000) : 1000);
+    if (request->is_write)
+        sim_disk_write_partly(open->inode, request->to, request->size, request->offset,
+                              request->durable, power);
 }
