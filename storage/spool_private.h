@@ -33,6 +33,8 @@ struct spool_directory {
 int spool_directory_open(const struct spool_config *config, struct spool_directory *directory,
                          struct buf *error);
 void spool_directory_close(struct spool_directory *directory);
+/* The slot that counts. 0; -EBADMSG: both are damaged; -errno. */
+int spool_super_read(int dir_fd, struct spool_super *ret_super);
 /* Job. Writes `super` with the next sequence into the other slot and syncs. */
 int spool_super_write(int dir_fd, struct spool_super *super);
 
@@ -402,7 +404,8 @@ struct spool_scan_chain { /* goes from segment to segment of one stream */
         suspect; /* what came after whole_lsn does not verify and nothing yet says it was durable */
     bool suspect_trace; /* and it is a group of ours, not merely the unused rest of a segment */
     uint32_t suspect_records; /* of its known records */
-    uint32_t suspect_segment;
+    uint32_t suspect_segment; /* the place of the first of it */
+    uint64_t suspect_offset;
 };
 
 struct spool_scan_events {
@@ -439,6 +442,10 @@ void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint3
 /* The stream ends here: what is suspect was a torn tail. */
 void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_events *events,
                     struct spool_scan_result *result);
+
+/* qsort() that takes the NULL of an empty array. */
+typedef int spool_compare_fn(const void *a, const void *b);
+void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compare_fn *compare);
 
 /* ---- recovery (spool_recover.c) ------------------------------------------------------------- */
 

@@ -61,8 +61,6 @@ struct spool_recover_run {
 
 /* A zeroed place at the end is not promised. NULL: no memory. */
 void *spool_array_add(struct spool_array *array);
-typedef int spool_compare_fn(const void *a, const void *b);
-void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compare_fn *compare);
 spool_compare_fn spool_recovered_segment_compare; /* by number */
 int spool_recovery_add_spare(struct spool_recovery_stream *stream, uint32_t number);
 

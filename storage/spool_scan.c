@@ -46,12 +46,15 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
 
 /* ---- suspects ------------------------------------------------------------------------------- */
 
-static void suspect(struct scan *scan, bool trace, uint32_t records)
+static void suspect(struct scan *scan, uint64_t offset, bool trace, uint32_t records)
 {
     struct spool_scan_chain *chain = scan->chain;
 
-    if (!chain->suspect)
+    /* The place to name is the first trace of a group or, without any, where one could have stood. */
+    if (!chain->suspect || (trace && !chain->suspect_trace)) {
         chain->suspect_segment = scan->number;
+        chain->suspect_offset = offset;
+    }
     chain->suspect = true;
     chain->suspect_trace = chain->suspect_trace || trace;
     chain->suspect_records += records;
@@ -77,7 +80,7 @@ void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_even
 }
 
 /* What does this group say about those before it? */
-static void chain_check(struct scan *scan, const struct spool_group_header *header)
+static void chain_check(struct scan *scan, uint64_t offset, const struct spool_group_header *header)
 {
     struct spool_scan_chain *chain = scan->chain;
     bool damage = false;
@@ -87,8 +90,10 @@ static void chain_check(struct scan *scan, const struct spool_group_header *head
             damage = header->durable_lsn >= header->previous_lsn;
         else if (header->previous_lsn == chain->whole_lsn)
             damage = header->previous_crc != chain->whole_crc;
-        if (damage && !chain->suspect)
+        if (damage && !chain->suspect) {
             chain->suspect_segment = scan->number;
+            chain->suspect_offset = offset;
+        }
     }
     resolve(chain, scan->events, scan->result, damage);
 }
@@ -176,10 +181,10 @@ static uint64_t scan_group(struct scan *scan, uint64_t offset)
         header.group_bytes > scan->size_bytes - offset)
         return 0;
     scan->result->groups++;
-    chain_check(scan, &header);
+    chain_check(scan, offset, &header);
     bad = scan_group_records(scan, offset, &header);
     if (bad > 0)
-        suspect(scan, true, bad);
+        suspect(scan, offset, true, bad);
     chain_add(scan->chain, &header, bad == 0);
     return header.group_bytes;
 }
@@ -201,10 +206,10 @@ static uint64_t scan_hole(struct scan *scan, uint64_t offset)
     if (offset % SPOOL_BLOCK_BYTES == 0) {
         bytes = scan_get(scan, offset, SPOOL_BLOCK_BYTES);
         if (bytes == NULL) {
-            suspect(scan, true, 0); /* unreadable: perhaps it was in use */
+            suspect(scan, offset, true, 0); /* unreadable: perhaps it was in use */
             return offset + SPOOL_BLOCK_BYTES;
         }
-        suspect(scan, spool_group_header_trace(bytes, scan->result->header.incarnation), 0);
+        suspect(scan, offset, spool_group_header_trace(bytes, scan->result->header.incarnation), 0);
         if (is_zero(bytes, SPOOL_BLOCK_BYTES))
             return offset + SPOOL_BLOCK_BYTES;
     }
@@ -216,7 +221,7 @@ static uint64_t scan_hole(struct scan *scan, uint64_t offset)
     taken = scan_record(scan, offset, scan->size_bytes - offset, &whole);
     if (taken == 0)
         return offset + SPOOL_RECORD_ALIGN;
-    suspect(scan, true, whole ? 0 : 1);
+    suspect(scan, offset, true, whole ? 0 : 1);
     return offset + taken;
 }
 

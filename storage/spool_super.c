@@ -14,7 +14,7 @@
 
 /* ---- the two slots -------------------------------------------------------------------------- */
 
-static int super_read(int dir_fd, struct spool_super *ret_super)
+int spool_super_read(int dir_fd, struct spool_super *ret_super)
 {
     uint8_t slots[2 * SPOOL_BLOCK_BYTES];
     struct spool_super slot;
@@ -140,7 +140,7 @@ static int has_segment(void *context, const char *name)
 static int super_open(const struct spool_config *config, struct spool_directory *directory,
                       struct buf *error)
 {
-    int r = super_read(directory->dir_fd, &directory->super);
+    int r = spool_super_read(directory->dir_fd, &directory->super);
 
     if (r == 0)
         return format_check(config, &directory->super, error);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FIELD "X-Ledger: "
@@ -96,8 +97,13 @@ int ledger_open(const char *path)
 
 void ledger_note(int fd, uint64_t number, const char *word)
 {
+    struct timespec now;
     char line[64];
-    int size = snprintf(line, sizeof(line), "%" PRIu64 " %s\n", number, word);
+    int size;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    size = snprintf(line, sizeof(line), "%" PRIu64 " %s %lld\n", number, word,
+                    (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
 
     if (write(fd, line, (size_t)size) != size)
         err(2, "writing the ledger");
@@ -126,13 +132,22 @@ int main(int argc, char **argv)
         return ledger_sink(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "read") == 0)
         return ledger_read(argc - 1, argv + 1);
-    fprintf(stderr,
-            "kilat-ledger send ADDRESS:PORT RECIPIENT LEDGER SESSIONS STOP-FILE [FIRST]\n"
-            "    sends letters until STOP-FILE exists; LEDGER gets the number of each one answered "
-            "250\n"
-            "kilat-ledger sink ADDRESS:PORT LEDGER\n"
-            "    takes letters; LEDGER gets \"NUMBER ok\" or \"NUMBER altered\" before each 250\n"
-            "kilat-ledger read DIRECTORY\n"
-            "    prints \"NUMBER ok\" or \"NUMBER altered\" of each letter in new/ and cur/\n");
+    if (argc > 1 && strcmp(argv[1], "spool") == 0)
+        return ledger_spool(argc - 1, argv + 1);
+    fprintf(
+        stderr,
+        "kilat-ledger send ADDRESS:PORT RECIPIENT LEDGER SESSIONS STOP-FILE [FIRST]\n"
+        "    sends letters until STOP-FILE exists, none while STOP-FILE.pause does; LEDGER gets "
+        "the number of each one answered "
+        "250\n"
+        "kilat-ledger sink ADDRESS:PORT LEDGER\n"
+        "    takes letters; LEDGER gets \"NUMBER ok\" or \"NUMBER altered\" and the time in ms\n"
+        "    before each 250; LEDGER.open holds the number of sessions that are open\n"
+        "kilat-ledger read DIRECTORY\n"
+        "    prints \"NUMBER ok\" or \"NUMBER altered\" of each letter in new/ and cur/\n"
+        "kilat-ledger spool DIRECTORY\n"
+        "    prints \"NUMBER waiting\" of each unfinished letter in the spools 0000, 0001, ... of "
+        "a "
+        "killed server\n");
     return 2;
 }

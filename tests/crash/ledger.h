@@ -22,13 +22,14 @@ size_t ledger_letter(uint64_t number, char letter[LEDGER_LETTER_MAX]);
 bool ledger_check(const char *text, size_t size, bool lf_lines, uint64_t *ret_number,
                   bool *ret_unaltered);
 
-/* Opens a ledger for appending, and appends one line. Both end the program when they cannot. */
+/* Opens a ledger for appending, and appends one line: number, word, wall clock in milliseconds. Both end the program when they cannot. */
 int ledger_open(const char *path);
 void ledger_note(int fd, uint64_t number, const char *word);
 
 int ledger_send(int argc, char **argv);
 int ledger_sink(int argc, char **argv);
 int ledger_read(int argc, char **argv);
+int ledger_spool(int argc, char **argv);
 
 /* An IPv4 address and port, "127.0.0.1:2525"; ends the program when it is none. */
 struct sockaddr_in;

@@ -22,10 +22,12 @@
 #define SESSIONS_MAX 64
 #define REPLY_MAX 4096
 #define PATIENCE_S 30
+#define HEAD_MAX 512
 
 struct sender {
     struct sockaddr_in server;
     const char *recipient, *stop_path;
+    char *pause_path;
     int ledger_fd;
     atomic_uint_fast64_t next_number;
     atomic_uint_fast64_t refused;
@@ -111,43 +113,71 @@ static size_t stuff(const char *letter, size_t size, char *wire)
     return out + 3;
 }
 
-/* One letter. False when the connection has ended. Sent pipelined, but for DATA's answer. */
-static bool send_letter(struct sender *sender, struct connection *connection, char *letter,
-                        char *wire)
+/* Begins a letter: MAIL, RCPT and DATA pipelined, behind the body in front of them. */
+static size_t write_head(const struct sender *sender, char *wire)
 {
-    uint64_t number = atomic_fetch_add(&sender->next_number, 1);
-    size_t size = stuff(letter, ledger_letter(number, letter), wire);
-    char head[512];
-    int mail, rcpt, data;
+    return (size_t)sprintf(wire, "MAIL FROM:<ledger@ledger.test>\r\nRCPT TO:<%s>\r\nDATA\r\n",
+                           sender->recipient);
+}
 
-    snprintf(head, sizeof(head), "MAIL FROM:<ledger@ledger.test>\r\nRCPT TO:<%s>\r\nDATA\r\n",
-             sender->recipient);
-    if (!send_all(connection->fd, head, strlen(head)))
-        return false;
-    mail = reply(connection);
-    rcpt = reply(connection);
-    data = reply(connection);
+/* Reads the answers to a head. 1: go on with the body; 0: the connection is of no more use; -1: refused, and reset. */
+static int read_head(struct sender *sender, struct connection *connection)
+{
+    int mail = reply(connection), rcpt = reply(connection), data = reply(connection);
+
     if (data == 0)
-        return false;
-    if (data != 354) {
-        atomic_fetch_add(&sender->refused, 1);
-        return mail / 100 != 5 && rcpt / 100 != 5 && send_all(connection->fd, "RSET\r\n", 6) &&
-               reply(connection) == 250;
+        return 0;
+    if (data == 354)
+        return 1;
+    atomic_fetch_add(&sender->refused, 1);
+    return mail / 100 != 5 && rcpt / 100 != 5 && send_all(connection->fd, "RSET\r\n", 6) &&
+                   reply(connection) == 250
+               ? -1
+               : 0;
+}
+
+/* Letters over one connection until it ends or the stop file is there. The next letter's head goes out right behind the
+ * body, so a letter costs one turn around for its head and the last one's 250 together. */
+static void send_letters(struct sender *sender, struct connection *connection, char *letter,
+                         char *wire)
+{
+    size_t size = write_head(sender, wire);
+
+    while (send_all(connection->fd, wire, size)) {
+        uint64_t number;
+        bool stop;
+        int head = read_head(sender, connection), data;
+
+        if (head == 0)
+            return;
+        if (head < 0) {
+            size = write_head(sender, wire);
+            continue;
+        }
+        while (access(sender->pause_path, F_OK) == 0)
+            (void)poll(NULL, 0, 5);
+        number = atomic_fetch_add(&sender->next_number, 1);
+        size = stuff(letter, ledger_letter(number, letter), wire);
+        stop = access(sender->stop_path, F_OK) == 0;
+        if (!stop)
+            size += write_head(sender, wire + size);
+        if (!send_all(connection->fd, wire, size))
+            return;
+        data = reply(connection);
+        if (data == 250)
+            ledger_note(sender->ledger_fd, number, "250");
+        else if (data != 0)
+            atomic_fetch_add(&sender->refused, 1);
+        if (data == 0 || stop)
+            return;
+        size = 0; /* the head is on its way */
     }
-    if (!send_all(connection->fd, wire, size))
-        return false;
-    data = reply(connection);
-    if (data == 250)
-        ledger_note(sender->ledger_fd, number, "250");
-    else if (data != 0)
-        atomic_fetch_add(&sender->refused, 1);
-    return data != 0;
 }
 
 static void *run_session(void *argument)
 {
     struct sender *sender = argument;
-    char *letter = malloc(LEDGER_LETTER_MAX), *wire = malloc(2 * LEDGER_LETTER_MAX);
+    char *letter = malloc(LEDGER_LETTER_MAX), *wire = malloc(2 * LEDGER_LETTER_MAX + HEAD_MAX);
     struct connection connection;
 
     if (letter == NULL || wire == NULL)
@@ -157,9 +187,7 @@ static void *run_session(void *argument)
             (void)poll(NULL, 0, 5); /* the server is down: look again soon */
             continue;
         }
-        while (access(sender->stop_path, F_OK) != 0 &&
-               send_letter(sender, &connection, letter, wire))
-            ;
+        send_letters(sender, &connection, letter, wire);
         close(connection.fd);
     }
     free(letter);
@@ -177,9 +205,13 @@ int ledger_send(int argc, char **argv)
         errx(2, "send: too few arguments");
     ledger_address(argv[1], &sender.server);
     sender.recipient = argv[2];
+    if (strlen(sender.recipient) > HEAD_MAX / 2)
+        errx(2, "send: the recipient is too long");
     sender.ledger_fd = ledger_open(argv[3]);
     sessions = strtoul(argv[4], NULL, 10);
     sender.stop_path = argv[5];
+    if (asprintf(&sender.pause_path, "%s.pause", sender.stop_path) < 0)
+        errx(2, "out of memory");
     if (argc > 6)
         sender.next_number = strtoull(argv[6], NULL, 10);
     if (sessions == 0 || sessions > SESSIONS_MAX)
@@ -191,5 +223,6 @@ int ledger_send(int argc, char **argv)
         pthread_join(threads[i], NULL);
     printf("next number %" PRIu64 ", refused %" PRIu64 "\n", (uint64_t)sender.next_number,
            (uint64_t)sender.refused);
+    free(sender.pause_path);
     return 0;
 }

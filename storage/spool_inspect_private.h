@@ -1,0 +1,75 @@
+/* storage/spool_inspect_private.h - what the steps of an inspection share: open and scan (spool_inspect.c), replay
+ * (spool_inspect_replay.c), reading a message (spool_inspect_read.c). */
+#ifndef KILAT_STORAGE_SPOOL_INSPECT_PRIVATE_H
+#define KILAT_STORAGE_SPOOL_INSPECT_PRIVATE_H
+
+#include "storage/spool_inspect.h"
+#include "storage/spool_private.h"
+
+struct inspect_array {
+    void *items;
+    size_t count, capacity, item_bytes;
+};
+/* A place at the end. NULL: no memory. */
+void *inspect_array_add(struct inspect_array *array);
+
+struct inspect_segment {
+    char stream;
+    uint32_t number;
+    uint32_t seed;
+    uint64_t size_bytes;
+};
+
+struct inspect_message { /* MSG, COMMIT or RELOC */
+    uint64_t id;
+    uint64_t order; /* of finding: a later one of the same id counts */
+    struct spool_location location;
+    uint32_t unit_count;
+    bool suspect; /* its envelope verifies and its body does not */
+};
+
+struct inspect_note {
+    uint64_t id;
+    uint64_t order;
+    uint32_t segment, offset_16;
+    uint32_t unit_first, unit_count;
+    uint32_t next_s;
+    uint8_t type, attempts;
+};
+
+struct spool_inspect {
+    char *path;
+    int dir_fd;
+    struct spool_super super;
+    struct inspect_array segments; /* by stream (J, D), then number */
+    struct inspect_array messages, notes;
+    size_t suspects_from; /* in `messages`: what the next resolved() speaks of */
+    bool replayed;        /* messages and notes are in order of id */
+    uint8_t *window;      /* SPOOL_SCAN_WINDOW_BYTES */
+    struct spool_inspect_totals totals;
+    /* while scanning */
+    const struct spool_inspect_events *events;
+    struct spool_scan_chain chain;
+    struct inspect_segment *current;
+    uint64_t current_records;
+    uint64_t order;
+    int error;
+    /* the segment file that was read last */
+    const struct inspect_segment *open_segment;
+    int open_fd;
+    struct spool_unit *units;
+    uint32_t unit_capacity;
+};
+
+const struct inspect_segment *inspect_segment_find(const struct spool_inspect *inspect, char stream,
+                                                   uint32_t number);
+/* `size` bytes of a segment. 0 or -errno (-ENODATA: the file ends before). */
+int inspect_read(struct spool_inspect *inspect, const struct inspect_segment *segment, void *to,
+                 size_t size, uint64_t offset);
+/* A record of D that verifies, header and front, read into `window`. 0, -EBADMSG or -errno. */
+int inspect_record(struct spool_inspect *inspect, uint32_t segment_number, uint64_t offset,
+                   struct spool_record *ret_record, struct spool_sections *ret_sections);
+/* Do all its chunks verify (QUEUE I6)? -EBADMSG: no. */
+int inspect_chunks_ok(struct spool_inspect *inspect, const struct spool_chunk_list *list);
+
+#endif
