@@ -61,6 +61,7 @@ enum spool_unit_state { SPOOL_UNIT_WAITING, SPOOL_UNIT_DONE };
 struct spool_unit {
     uint8_t state; /* enum spool_unit_state */
     uint8_t attempts;
+    bool in_doubt;   /* its last attempt ended between the final dot and the answer */
     uint32_t next_s; /* wall clock; 0: now */
 };
 
@@ -74,6 +75,7 @@ struct spool_recovered_message {
     uint32_t arrival_s;
     uint8_t flags; /* enum spool_flags */
     bool held;
+    bool chunked; /* its location is a COMMIT, or the RELOC of one */
     const struct spool_unit *units;
     uint32_t unit_count;
     struct slice reason; /* text of the newest DEFER */

@@ -13,7 +13,9 @@
 #include "storage/spool.h"
 
 #define SPOOL_IMAGE_BLOCK_BYTES (1u << 20)
+#define SPOOL_IMAGE_PAYLOAD_MAX (SPOOL_IMAGE_BLOCK_BYTES - 64u) /* the rest is the block's header */
 #define SPOOL_IMAGE_TEXT_MAX 512u
+#define SPOOL_IMAGE_UNITS_MAX 10000u
 
 enum spool_image_text { SPOOL_TEXT_DESTINATION = 1, SPOOL_TEXT_REASON = 2 };
 
@@ -55,7 +57,7 @@ struct spool_image_entry {
 /* ---- writing one block ------------------------------------------------------------------------ */
 
 struct spool_image {
-    uint8_t *data; /* SPOOL_IMAGE_BLOCK_BYTES */
+    uint8_t *data; /* room for SPOOL_IMAGE_PAYLOAD_MAX */
     uint32_t used_bytes;
     uint32_t entry_count;
     /* Entries at or behind these places are left to the scan (QUEUE I14): the next byte that nothing was submitted for

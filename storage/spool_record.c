@@ -13,6 +13,8 @@
 #define GROUP_CRC_OFFSET 60u
 #define RECORD_CRC_OFFSET 44u
 #define JOURNAL_CRC_OFFSET 4u
+#define SUPER_NEWEST_OFFSET 80u
+#define SUPER_OLDER_OFFSET 112u
 
 static_assert(SEGMENT_COPY_OFFSET % 512 == 0 && SEGMENT_COPY_OFFSET >= 512,
               "the two copies lie in different sectors");
@@ -62,7 +64,7 @@ static uint64_t get_64(const uint8_t *from)
 
 enum spool_format spool_features_check(const struct spool_features *features)
 {
-    if (features->major > SPOOL_MAJOR || features->incompat != 0)
+    if (features->major > SPOOL_MAJOR || (features->incompat & ~SPOOL_INCOMPAT_KNOWN) != 0)
         return SPOOL_FORMAT_REFUSED;
     return features->ro_compat != 0 ? SPOOL_FORMAT_READ_ONLY : SPOOL_FORMAT_KNOWN;
 }
@@ -85,6 +87,35 @@ static void features_decode(const uint8_t *from, struct spool_features *ret_feat
     ret_features->incompat = get_32(from + 12);
 }
 
+static void place_encode(const struct spool_place *place, uint8_t *to)
+{
+    put_32(to, place->segment);
+    put_32(to + 4, place->offset_16);
+}
+
+static struct spool_place place_decode(const uint8_t *from)
+{
+    return (struct spool_place){.segment = get_32(from), .offset_16 = get_32(from + 4)};
+}
+
+static void super_checkpoint_encode(const struct spool_super_checkpoint *checkpoint, uint8_t *to)
+{
+    put_64(to, checkpoint->number);
+    place_encode(&checkpoint->d, to + 8);
+    place_encode(&checkpoint->r, to + 16);
+    place_encode(&checkpoint->j, to + 24);
+}
+
+static struct spool_super_checkpoint super_checkpoint_decode(const uint8_t *from)
+{
+    return (struct spool_super_checkpoint){
+        .number = get_64(from),
+        .d = place_decode(from + 8),
+        .r = place_decode(from + 16),
+        .j = place_decode(from + 24),
+    };
+}
+
 void spool_super_encode(const struct spool_super *super, uint8_t slot[SPOOL_BLOCK_BYTES])
 {
     memset(slot, 0, SPOOL_BLOCK_BYTES);
@@ -96,6 +127,8 @@ void spool_super_encode(const struct spool_super *super, uint8_t slot[SPOOL_BLOC
     put_64(slot + 56, super->epoch);
     put_64(slot + 64, super->id_limit);
     put_64(slot + 72, super->created_s);
+    super_checkpoint_encode(&super->newest, slot + SUPER_NEWEST_OFFSET);
+    super_checkpoint_encode(&super->older, slot + SUPER_OLDER_OFFSET);
     put_32(slot + SUPER_CRC_OFFSET, crc32c(0, slice_of(slot, SUPER_CRC_OFFSET)));
 }
 
@@ -111,6 +144,8 @@ bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_supe
     ret_super->epoch = get_64(slot + 56);
     ret_super->id_limit = get_64(slot + 64);
     ret_super->created_s = get_64(slot + 72);
+    ret_super->newest = super_checkpoint_decode(slot + SUPER_NEWEST_OFFSET);
+    ret_super->older = super_checkpoint_decode(slot + SUPER_OLDER_OFFSET);
     return true;
 }
 
@@ -278,6 +313,10 @@ bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t
     sum = SPOOL_RECORD_HEADER_BYTES + (uint64_t)ret_record->envelope_bytes +
           ret_record->head_bytes + (uint64_t)ret_record->skip_count * SPOOL_SKIP_BYTES +
           ret_record->body_bytes;
+    if (ret_record->type == SPOOL_RELOC && sum <= record_bytes) {
+        ret_record->states_bytes = (uint32_t)(record_bytes - sum);
+        return true;
+    }
     return sum == record_bytes;
 }
 
@@ -292,6 +331,8 @@ void spool_record_sections(const struct spool_record *record, const uint8_t *fro
     at += record->head_bytes;
     ret_sections->skips = slice_of(at, (size_t)record->skip_count * SPOOL_SKIP_BYTES);
     at += ret_sections->skips.size;
+    ret_sections->states = slice_of(at, record->states_bytes);
+    at += record->states_bytes;
     ret_sections->body = slice_of(at, record->body_bytes);
 }
 
@@ -382,6 +423,110 @@ void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
     put_32(to + 4, entry->offset_16);
     put_32(to + 8, entry->body_bytes);
     put_32(to + 12, entry->body_crc);
+}
+
+/* ---- RELOC and FOOTER ----------------------------------------------------------------------- */
+
+#define STATES_HELD 1u
+#define STATES_IN_DOUBT 1u
+
+uint32_t spool_states_bytes(uint32_t unit_count, size_t reason_bytes)
+{
+    return SPOOL_STATES_HEADER_BYTES + unit_count * SPOOL_STATES_UNIT_BYTES +
+           (uint32_t)MIN(reason_bytes, (size_t)SPOOL_STATES_REASON_MAX);
+}
+
+void spool_states_encode(uint8_t *to, bool held, const struct spool_unit *units,
+                         uint32_t unit_count, struct slice reason)
+{
+    uint16_t reason_bytes = (uint16_t)MIN(reason.size, (size_t)SPOOL_STATES_REASON_MAX);
+    uint8_t *at = to + SPOOL_STATES_HEADER_BYTES;
+
+    memset(to, 0, SPOOL_STATES_HEADER_BYTES);
+    to[0] = held ? STATES_HELD : 0;
+    put_16(to + 2, reason_bytes);
+    for (uint32_t i = 0; i < unit_count; i++, at += SPOOL_STATES_UNIT_BYTES) {
+        at[0] = units[i].state;
+        at[1] = units[i].attempts;
+        at[2] = units[i].in_doubt ? STATES_IN_DOUBT : 0;
+        at[3] = 0;
+        put_32(at + 4, units[i].next_s);
+    }
+    if (reason_bytes > 0)
+        memcpy(at, reason.data, reason_bytes);
+}
+
+bool spool_states_decode(struct slice states, uint32_t unit_count, struct spool_states *ret_states)
+{
+    uint64_t units_bytes = (uint64_t)unit_count * SPOOL_STATES_UNIT_BYTES;
+    uint32_t reason_bytes;
+
+    if (states.size < SPOOL_STATES_HEADER_BYTES)
+        return false;
+    reason_bytes = get_16(states.data + 2);
+    if (reason_bytes > SPOOL_STATES_REASON_MAX ||
+        states.size != SPOOL_STATES_HEADER_BYTES + units_bytes + reason_bytes)
+        return false;
+    ret_states->held = (states.data[0] & STATES_HELD) != 0;
+    ret_states->unit_count = unit_count;
+    ret_states->units = states.data + SPOOL_STATES_HEADER_BYTES;
+    ret_states->reason = slice_of(ret_states->units + units_bytes, reason_bytes);
+    return true;
+}
+
+struct spool_unit spool_states_unit(const struct spool_states *states, uint32_t index)
+{
+    const uint8_t *from = states->units + (size_t)index * SPOOL_STATES_UNIT_BYTES;
+
+    return (struct spool_unit){
+        .state = from[0] == SPOOL_UNIT_DONE ? SPOOL_UNIT_DONE : SPOOL_UNIT_WAITING,
+        .attempts = from[1],
+        .in_doubt = (from[2] & STATES_IN_DOUBT) != 0,
+        .next_s = get_32(from + 4),
+    };
+}
+
+void spool_footer_entry_put(uint8_t *entries, uint32_t index,
+                            const struct spool_footer_entry *entry)
+{
+    uint8_t *to = entries + (size_t)index * SPOOL_FOOTER_ENTRY_BYTES;
+
+    put_32(to, entry->type);
+    put_32(to + 4, entry->offset_16);
+    put_64(to + 8, entry->id);
+    put_32(to + 16, entry->record_bytes);
+    put_32(to + 20, entry->front_bytes);
+}
+
+struct spool_footer_entry spool_footer_entry_get(const uint8_t *entries, uint32_t index)
+{
+    const uint8_t *from = entries + (size_t)index * SPOOL_FOOTER_ENTRY_BYTES;
+
+    return (struct spool_footer_entry){
+        .type = from[0],
+        .offset_16 = get_32(from + 4),
+        .id = get_64(from + 8),
+        .record_bytes = get_32(from + 16),
+        .front_bytes = get_32(from + 20),
+    };
+}
+
+bool spool_footer_ok(struct slice body, uint64_t segment_bytes)
+{
+    uint64_t end = SPOOL_BLOCK_BYTES;
+
+    if (body.size % SPOOL_FOOTER_ENTRY_BYTES != 0)
+        return false;
+    for (uint32_t i = 0; i < body.size / SPOOL_FOOTER_ENTRY_BYTES; i++) {
+        struct spool_footer_entry entry = spool_footer_entry_get(body.data, i);
+        uint64_t offset = (uint64_t)entry.offset_16 * SPOOL_RECORD_ALIGN;
+
+        if (offset < end || entry.front_bytes < SPOOL_RECORD_HEADER_BYTES ||
+            entry.front_bytes > entry.record_bytes || entry.record_bytes > SPOOL_RECORD_BYTES_MAX)
+            return false;
+        end = offset + entry.record_bytes;
+    }
+    return end <= segment_bytes;
 }
 
 /* ---- joining checksums ---------------------------------------------------------------------- */

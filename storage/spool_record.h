@@ -12,7 +12,12 @@
 #define SPOOL_GROUP_BYTES_MAX (1u << 20)
 #define SPOOL_RECORD_ALIGN 16u
 #define SPOOL_MAJOR 1
-#define SPOOL_MINOR 0
+#define SPOOL_MINOR 1
+
+/* Bits of the incompat mask (storage/README.md, Versions and features). */
+#define SPOOL_INCOMPAT_CHECKPOINTS 1u
+#define SPOOL_INCOMPAT_COLD 2u
+#define SPOOL_INCOMPAT_KNOWN (SPOOL_INCOMPAT_CHECKPOINTS | SPOOL_INCOMPAT_COLD)
 
 /* ---- SUPER ---------------------------------------------------------------------------------- */
 
@@ -25,6 +30,16 @@ struct spool_features {
 };
 enum spool_format spool_features_check(const struct spool_features *features);
 
+/* A place in one of the logs: the byte at 16 * offset_16 of a segment, which need not be there any more. */
+struct spool_place {
+    uint32_t segment, offset_16;
+};
+/* Where the tails of the logs begin that a checkpoint does not know. */
+struct spool_super_checkpoint {
+    uint64_t number; /* 0: none */
+    struct spool_place d, r, j;
+};
+
 struct spool_super {
     struct spool_features features;
     uint64_t sequence;
@@ -33,6 +48,7 @@ struct spool_super {
     uint64_t epoch;
     uint64_t id_limit;
     uint64_t created_s;
+    struct spool_super_checkpoint newest, older;
 };
 void spool_super_encode(const struct spool_super *super, uint8_t slot[SPOOL_BLOCK_BYTES]);
 bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_super *ret_super);
@@ -41,8 +57,8 @@ bool spool_super_decode(const uint8_t slot[SPOOL_BLOCK_BYTES], struct spool_supe
 
 struct spool_segment_header {
     struct spool_features features;
-    char stream; /* 'D' or 'J' */
-    uint8_t lane;
+    char stream;  /* 'D', 'R' or 'J' */
+    uint8_t lane; /* 1: cold (R) */
     uint32_t number;
     uint8_t uuid[SPOOL_UUID_BYTES];
     uint64_t incarnation;
@@ -96,7 +112,15 @@ bool spool_group_header_trace(const uint8_t from[SPOOL_GROUP_HEADER_BYTES], uint
 #define SPOOL_ENVELOPE_MAX (512u * 1024u)
 #define SPOOL_RECORD_BYTES_MAX (SPOOL_GROUP_BYTES_MAX - SPOOL_GROUP_HEADER_BYTES)
 
-enum spool_record_type { SPOOL_MSG = 1, SPOOL_CHUNK = 2, SPOOL_COMMIT = 3 };
+enum spool_record_type {
+    SPOOL_MSG = 1,
+    SPOOL_CHUNK = 2,
+    SPOOL_COMMIT = 3,
+    SPOOL_RELOC = 4,
+    SPOOL_FOOTER = 5,
+};
+/* In the flags of a RELOC: it is the copy of a COMMIT. */
+#define SPOOL_RELOC_CHUNKED 0x80u
 
 struct spool_record {
     uint8_t type;
@@ -107,8 +131,9 @@ struct spool_record {
     uint32_t envelope_bytes;
     uint32_t head_bytes;
     uint32_t body_bytes;
-    uint32_t unit_count; /* CHUNK: its number in the upload */
-    uint32_t arrival_s;
+    uint32_t states_bytes; /* RELOC; derived from the other lengths, not written itself */
+    uint32_t unit_count;   /* CHUNK: its number in the upload; FOOTER: its number */
+    uint32_t arrival_s;    /* FOOTER: how many there are */
     uint32_t front_crc;
     uint32_t body_crc;
 };
@@ -121,7 +146,7 @@ bool spool_record_decode(const uint8_t from[SPOOL_RECORD_HEADER_BYTES], uint64_t
                          uint32_t seed, uint64_t offset, struct spool_record *ret_record);
 /* The sections behind the header. */
 struct spool_sections {
-    struct slice envelope, head, skips, body;
+    struct slice envelope, head, skips, states, body;
 };
 void spool_record_sections(const struct spool_record *record, const uint8_t *from,
                            struct spool_sections *ret_sections);
@@ -149,6 +174,40 @@ void spool_chunk_list_encode(uint8_t to[SPOOL_CHUNK_LIST_BYTES], uint64_t body_b
                              uint32_t body_crc, uint32_t count);
 void spool_chunk_entry_encode(uint8_t to[SPOOL_CHUNK_ENTRY_BYTES],
                               const struct spool_chunk_entry *entry);
+
+/* The states section of a RELOC. */
+#define SPOOL_STATES_HEADER_BYTES 8u
+#define SPOOL_STATES_UNIT_BYTES 8u
+#define SPOOL_STATES_REASON_MAX 512u
+
+struct spool_states {
+    bool held;
+    uint32_t unit_count;
+    struct slice reason;  /* borrowed */
+    const uint8_t *units; /* borrowed: spool_states_unit() */
+};
+uint32_t spool_states_bytes(uint32_t unit_count, size_t reason_bytes);
+void spool_states_encode(uint8_t *to, bool held, const struct spool_unit *units,
+                         uint32_t unit_count, struct slice reason);
+/* False when the bytes are not the states of so many units. */
+bool spool_states_decode(struct slice states, uint32_t unit_count, struct spool_states *ret_states);
+struct spool_unit spool_states_unit(const struct spool_states *states, uint32_t index);
+
+/* The body of a FOOTER. */
+#define SPOOL_FOOTER_ENTRY_BYTES 24u
+struct spool_footer_entry {
+    uint8_t type;
+    uint32_t offset_16;
+    uint64_t id;
+    uint32_t record_bytes;
+    uint32_t front_bytes; /* header and sections without the body */
+};
+void spool_footer_entry_put(uint8_t *entries, uint32_t index,
+                            const struct spool_footer_entry *entry);
+struct spool_footer_entry spool_footer_entry_get(const uint8_t *entries, uint32_t index);
+/* Entries of records, in order of place, inside a segment of `segment_bytes`. */
+bool spool_footer_ok(struct slice body, uint64_t segment_bytes);
+
 /* The checksum of A and B behind each other, from theirs. */
 uint32_t spool_crc_join(uint32_t crc_a, uint32_t crc_b, uint64_t b_bytes);
 
@@ -167,7 +226,7 @@ enum spool_journal_type {
 
 struct spool_journal_record {
     uint8_t type;
-    uint8_t outcome;
+    uint8_t outcome; /* DONE: enum spool_note_outcome; DEFER: 1 when in doubt */
     uint16_t text_bytes;
     uint64_t id;
     uint32_t unit_first, unit_count;
