@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "core/assert.h"
@@ -17,7 +18,6 @@
 #define CRASH_STACK_BYTES (64 * KIB) /* the unwinder takes some 10 KiB of it */
 #define CRASH_THREADS_MAX 80         /* shards of one process, with room to spare */
 #define CRASH_FRAMES_MAX 40
-#define CRASH_FRAMES_OURS 2 /* the handler, and what the kernel returns through */
 
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE};
 static const char *const crash_signal_names[] = {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL",
@@ -60,13 +60,28 @@ static char *crash_put_hex(char *at, uintptr_t value)
     return at;
 }
 
-static struct slice crash_trace(struct crash *crash)
+/* Where the thread was when the signal came; 0: this machine's way to say so is not known here. */
+static uintptr_t crash_place(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+    return (uintptr_t)context->uc_mcontext.pc;
+#else
+    return 0;
+#endif
+}
+
+/* From `place` on: what lies above is the handler. */
+static struct slice crash_trace(struct crash *crash, uintptr_t place)
 {
     void *frames[CRASH_FRAMES_MAX];
-    int count = backtrace(frames, CRASH_FRAMES_MAX);
+    int count = backtrace(frames, CRASH_FRAMES_MAX), first = count - 1;
     char *at = crash->trace;
 
-    for (int i = MIN(CRASH_FRAMES_OURS, count); i < count; i++) {
+    while (first > 0 && (uintptr_t)frames[first] != place)
+        first--;
+    for (int i = MAX(first, 0); i < count; i++) {
         uintptr_t address = (uintptr_t)frames[i];
         bool ours = address >= crash->base && address < crash->end;
         *at++ = ours ? '+' : '?';
@@ -93,11 +108,11 @@ static void crash_write(struct crash *crash, struct log *log, int fd)
         return; /* nothing is left to try */
 }
 
-static void crash_tell(struct crash *crash, size_t which, uintptr_t address)
+static void crash_tell(struct crash *crash, size_t which, uintptr_t address, uintptr_t place)
 {
     const struct crash_thread *thread = crash_this_thread(crash);
     uint64_t subject = thread == NULL ? 0 : *thread->subject;
-    struct slice trace = crash_trace(crash);
+    struct slice trace = crash_trace(crash, place);
     char text[CRASH_SUBJECT_TEXT_SIZE] = "";
     struct log *const logs[] = {crash->record, crash->log};
     const int fds[] = {crash->config.record_fd, crash->config.log_fd};
@@ -121,12 +136,12 @@ static void crash_handler(int number, siginfo_t *info, void *context)
     struct crash *crash = crash_current;
     size_t which = 0;
 
-    (void)context;
     while (atomic_flag_test_and_set(&crash->caught))
         (void)pause(); /* cannot fail but by a signal */
     while (crash_signals[which] != number)
         which++;
-    crash_tell(crash, which, number == SIGABRT ? 0 : (uintptr_t)info->si_addr);
+    crash_tell(crash, which, info->si_code > 0 ? (uintptr_t)info->si_addr : 0,
+               crash_place(context));
     for (size_t i = 0; i < ARRAY_SIZE(crash_signals); i++)
         (void)sigaction(crash_signals[i], &crash->before[i], NULL); /* what was valid stays so */
     if (info->si_code <= 0)
@@ -192,7 +207,7 @@ int crash_catch(const struct crash_config *config)
         return r;
     }
     (void)dl_iterate_phdr(crash_find_program, crash); /* 1, what the callback returns */
-    (void)crash_trace(crash);
+    (void)crash_trace(crash, 0);
     crash_current = crash;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < ARRAY_SIZE(crash_signals); i++)

@@ -45,7 +45,8 @@ struct shard {
     atomic_uint signals;   /* set by shard_signal(), taken by the next tick */
     bool unfinished;       /* private: this tick has left messages for the next */
     bool stopping;
-    void *user; /* the program's state of this shard (daemon/: struct node) */
+    uint64_t in_hand; /* what the program works on just now, for the line of a crash; 0: nothing */
+    void *user;       /* the program's state of this shard (daemon/: struct node) */
 };
 
 struct shard_params {

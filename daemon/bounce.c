@@ -118,7 +118,9 @@ static void bounce_submit(struct bounce *bounce)
     int r;
 
     s->id = queue_next_id(bounce->node->queue);
+    bounce->node->shard->in_hand = info->id;
     bounce_write(bounce, info);
+    bounce->node->shard->in_hand = 0;
     bounce->units = calloc(info->unit_count, sizeof(*bounce->units));
     if (bounce->text.failed || bounce->units == NULL) {
         bounce_free(bounce, -ENOMEM);

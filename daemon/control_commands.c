@@ -24,6 +24,7 @@ static void finish_info(struct node *node, struct control_call *call)
     spool_counters(node->spool, &spool);
     control_out_begin(out);
     control_out_cstr(out, "version", KILAT_VERSION);
+    control_out_cstr(out, "build", kilatd_build());
     control_out_cstr(out, "hostname", settings->hostname);
     control_out_time(out, "started", node->kilatd->started_wall_ns / SECOND_NS, call->now_s);
     control_out_u64(out, "shards", node->kilatd->shard_count);

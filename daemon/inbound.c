@@ -346,6 +346,7 @@ static struct smtp_reply inbound_data(void *context)
     if (node_memory_out(in->node))
         return inbound_machine_error(-EAGAIN);
     in->transaction->submission.id = queue_next_id(in->node->queue);
+    in->node->shard->in_hand = in->transaction->submission.id;
     return SMTP_REPLY(354, 0, 0, 0, "End with <CRLF>.<CRLF>");
 }
 
@@ -595,6 +596,7 @@ static void inbound_run(struct inbound *in)
     struct ring_buffer *buffer;
     struct slice input;
 
+    in->node->shard->in_hand = in->transaction == NULL ? 0 : in->transaction->submission.id;
     while (facts->state != SMTP_STATE_CLOSED &&
            stream_unsent(&in->stream) <= SMTP_SERVER_OUT_PAUSE) {
         size_t used;
@@ -610,6 +612,7 @@ static void inbound_run(struct inbound *in)
             break; /* an answer is pending, or the log has no room */
     }
     inbound_flush(in);
+    in->node->shard->in_hand = 0;
     if (facts->state == SMTP_STATE_CLOSED ||
         (in->input_over && !facts->pending && stream_unread(&in->stream) == 0))
         stream_close_gracefully(&in->stream);

@@ -7,6 +7,7 @@
 
 #include "core/assert.h"
 #include "core/clock.h"
+#include "core/crash.h"
 #include "core/file.h"
 
 #define KILATD_LOG_BYTES (1 * MIB) /* per shard; what does not fit is dropped and counted */
@@ -46,6 +47,7 @@ static int kilatd_new(const char *path, struct slice text, const char *name,
     kilatd->log_fd = -1;
     kilatd->mail_root_fd = -1;
     kilatd->lock_fd = -1;
+    kilatd->crashes_fd = -1;
     memset(kilatd->listen_fds, 0xff, sizeof(kilatd->listen_fds)); /* -1 */
     if (path != NULL) {
         kilatd->config_path = strdup(path);
@@ -87,6 +89,11 @@ const struct settings *kilatd_settings(const struct kilatd *kilatd)
 void kilatd_limit_descriptors(struct kilatd *kilatd, uint64_t count_max)
 {
     kilatd->descriptors_max = count_max;
+}
+
+void kilatd_catch_crashes(struct kilatd *kilatd)
+{
+    kilatd->catch_crashes = true;
 }
 
 /* ---- before the shards --------------------------------------------------------------------------------- */
@@ -156,6 +163,28 @@ static int kilatd_open_log(struct kilatd *kilatd, struct buf *error)
         r = log_create(KILATD_LOG_BYTES, (enum log_level)settings->log_level,
                        (enum log_format)settings->log_format, &kilatd->logs[i]);
     return r;
+}
+
+static int kilatd_guard(struct kilatd *kilatd, struct buf *error)
+{
+    const struct settings *settings = &kilatd->generation->settings;
+    struct crash_config config = {.log_fd = kilatd->log_fd,
+                                  .log_format = (enum log_format)settings->log_format,
+                                  .build = kilatd_build(),
+                                  .subject_name = "message",
+                                  .subject_format = spool_id_format};
+    int r;
+
+    if (!kilatd->catch_crashes)
+        return 0;
+    r = crashes_open(settings->spool_directory, &kilatd->crashes, &kilatd->crashes_fd);
+    if (r < 0) {
+        buf_printf(error, "%s/" CRASHES_FILE ": cannot be opened: %s", settings->spool_directory,
+                   strerror(-r));
+        return r;
+    }
+    config.record_fd = kilatd->crashes_fd;
+    return crash_catch(&config);
 }
 
 int kilatd_check(struct kilatd *kilatd, struct buf *error)
@@ -241,7 +270,8 @@ void kilatd_log_ready(const struct node *node)
                   log_u64("shards_wanted", kilatd_count_shards(settings)),
                   log_u64("shards", kilatd->shard_count));
     log_event(log, LOG_NOTICE, "kilatd.ready", log_cstr("version", KILAT_VERSION),
-              log_cstr("hostname", settings->hostname), log_u64("shards", kilatd->shard_count),
+              log_cstr("build", kilatd_build()), log_cstr("hostname", settings->hostname),
+              log_u64("shards", kilatd->shard_count),
               log_u64("accounts", node->accounts->table == NULL ? 0 : node->accounts->table->count),
               log_text("ring", slice_cstr(ring_features(node->shard->ring)->text)));
 }
@@ -269,6 +299,8 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
         r = boot_listen(kilatd, error);
     if (r == 0)
         r = boot_become_user(kilatd, error);
+    if (r == 0)
+        r = kilatd_guard(kilatd, error);
     if (r == 0)
         r = kilatd_read_accounts(kilatd);
     if (r == 0)
@@ -322,6 +354,10 @@ void kilatd_destroy(struct kilatd **kilatd)
     for (uint32_t i = 0; i < k->shard_count; i++)
         buf_deinit(&k->nodes[i].start_error);
     boot_close_listeners(k);
+    if (k->catch_crashes)
+        crash_release();
+    if (k->crashes_fd >= 0)
+        (void)file_close(k->crashes_fd); /* what it says was written by others */
     if (k->lock_fd >= 0)
         (void)file_close(k->lock_fd);
     if (k->mail_root_fd >= 0)

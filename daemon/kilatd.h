@@ -23,6 +23,11 @@ const struct settings *kilatd_settings(const struct kilatd *kilatd);
  * gone, which are for kilatctl, outgoing mail and files. Not told: they count for nothing. Before
  * kilatd_start(). */
 void kilatd_limit_descriptors(struct kilatd *kilatd, uint64_t count_max);
+/* A fault of ours leaves a line in the log and in spool_directory/CRASHES (core/crash.h), and a message that two such lines
+ * name is put on hold. For a process that is one server. Before kilatd_start(). */
+void kilatd_catch_crashes(struct kilatd *kilatd);
+/* Version and, when it was built in a repository, revision. */
+const char *kilatd_build(void);
 /* Opens and checks all that can be checked before anything is changed (`kilatd --check`). */
 int kilatd_check(struct kilatd *kilatd, struct buf *error);
 /* Binds, becomes its own user when root, recovers the spools, starts the shards; returns when they

@@ -9,6 +9,7 @@
 
 #include "core/shard.h"
 #include "core/thread.h"
+#include "daemon/crashes.h"
 #include "daemon/kilatd.h"
 #include "daemon/users_file.h"
 #include "dns/dns.h"
@@ -130,6 +131,9 @@ struct kilatd {
     int log_fd;
     int mail_root_fd;
     int lock_fd; /* of the spool directory, held until the end */
+    bool catch_crashes;
+    int crashes_fd;         /* appends to the record; -1: none */
+    struct crashes crashes; /* as it was at the start */
     int listen_fds[KILATD_SHARDS_MAX][KILATD_LISTENERS_MAX];
     enum listener_kind listen_kinds[KILATD_LISTENERS_MAX];
     uint32_t listen_count;

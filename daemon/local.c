@@ -167,11 +167,13 @@ static void local_note(struct local *local)
     for (uint32_t i = 0; i < local->message_count; i++) {
         struct local_message *message = &local->messages[i];
         struct queue_attempt *attempt = message->attempt;
+        local->node->shard->in_hand = queue_attempt_id(attempt);
         for (uint32_t j = 0; j < message->item_count; j++)
             local_outcome(local, message, j);
         message->attempt = NULL;
         queue_attempt_finish(attempt, local_noted, message);
     }
+    local->node->shard->in_hand = 0;
     if (--local->waiting_count == 0)
         local_publish(local);
 }
@@ -388,6 +390,7 @@ static void local_drop_unloaded(struct local *local)
 
     for (uint32_t i = 0; i < local->message_count; i++) {
         struct local_message *message = &local->messages[i];
+        local->node->shard->in_hand = queue_attempt_id(message->attempt);
         if (message->loaded && local_take_body(message) == 0) {
             if (kept != i)
                 local->messages[kept] = *message;
@@ -398,6 +401,7 @@ static void local_drop_unloaded(struct local *local)
         buf_deinit(&message->return_path);
     }
     local->message_count = kept;
+    local->node->shard->in_hand = 0;
 }
 
 static void local_loads_done(struct local *local)
@@ -438,9 +442,11 @@ static void local_fill(struct local *local)
         local->bytes += queue_attempt_bytes(attempt);
         local->big = queue_attempt_bytes(attempt) > SPOOL_INLINE_BODY_MAX;
         local->waiting_count++;
+        local->node->shard->in_hand = queue_attempt_id(attempt);
         queue_attempt_load(attempt, local_loaded, message);
     }
     local->filling = false;
+    local->node->shard->in_hand = 0;
     if (local->message_count == 0)
         local->step = LOCAL_REST;
     else if (local->waiting_count == 0)

@@ -144,7 +144,7 @@ static int read_options(int argc, char **argv, const char **config, bool *check)
             *check = true;
             break;
         case 'V':
-            puts("kilatd " KILAT_VERSION);
+            printf("kilatd %s\n", kilatd_build());
             return 0;
         case 'h':
             fputs(usage, stdout);
@@ -191,6 +191,7 @@ int main(int argc, char **argv)
     if (r == 0) {
         kilatd_on_end(serving.kilatd, ended, &serving);
         kilatd_limit_descriptors(serving.kilatd, descriptors_max);
+        kilatd_catch_crashes(serving.kilatd);
     }
     if (r == 0)
         r = check ? kilatd_check(serving.kilatd, &error) : kilatd_start(serving.kilatd, &error);

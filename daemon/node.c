@@ -8,6 +8,7 @@
 
 #include "core/assert.h"
 #include "core/clock.h"
+#include "core/crash.h"
 #include "storage/maildir.h"
 
 #define NODE_AGAIN_MS 50
@@ -195,7 +196,9 @@ int node_start(struct shard *shard, void *context)
     int r;
 
     node_init(node, kilatd, shard);
-    r = node_make_parts(node);
+    r = crash_watch(shard->index, &shard->in_hand);
+    if (r == 0)
+        r = node_make_parts(node);
     if (r == 0)
         r = node_open_spool(node);
     if (r == 0)
@@ -272,6 +275,7 @@ void node_stop(struct shard *shard, void *context)
     hash_table_deinit(&node->peers);
     generation_unref(&node->generation);
     accounts_unref(&node->accounts);
+    crash_unwatch();
     if (atomic_fetch_add(&kilatd->ended_nodes, 1) + 1 == kilatd->shard_count &&
         kilatd->ended != NULL)
         kilatd->ended(kilatd->ended_context);

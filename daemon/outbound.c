@@ -90,6 +90,17 @@ bool outbound_is_self(void *context, struct slice host_name, const struct netadd
             outbound_listens_at(settings, &settings->smtp_listen_cached, address));
 }
 
+/* What a crash from here on is about: the message of this session, if it has one. */
+static void outbound_in_hand(const struct outbound_session *s)
+{
+    s->outbound->node->shard->in_hand = s->attempt == NULL ? 0 : queue_attempt_id(s->attempt);
+}
+
+static void outbound_out_of_hand(struct shard *shard)
+{
+    shard->in_hand = 0;
+}
+
 /* ---- the end of a session ----------------------------------------------------------------------- */
 
 static const char *outbound_host(const struct outbound_session *s)
@@ -194,8 +205,10 @@ static void outbound_loaded(struct queue_attempt *attempt, void *context, int re
         outbound_finish_attempt(s); /* the queue knows what a damaged message means */
         return;
     }
+    outbound_in_hand(s);
     outbound_begin(s);
     outbound_flush(s);
+    outbound_out_of_hand(s->outbound->node->shard);
 }
 
 static void outbound_pull(struct outbound_session *s)
@@ -209,7 +222,9 @@ static void outbound_pull(struct outbound_session *s)
         s->attempt = queue_slot_take(s->slot, &retire);
     if (s->attempt != NULL) {
         s->state = OUTBOUND_LOADING;
+        outbound_in_hand(s);
         queue_attempt_load(s->attempt, outbound_loaded, s);
+        outbound_out_of_hand(node->shard);
     } else if (retire || s->recalled || node->draining) {
         outbound_quit(s);
     } else {
@@ -258,8 +273,10 @@ static void outbound_body_ready(void *context, int result)
     (void)result; /* the next call tells it again */
     s->reading = false;
     if (s->attempt != NULL && s->state == OUTBOUND_BUSY && !s->client_ended && !s->sending) {
+        outbound_in_hand(s);
         outbound_send_body(s);
         outbound_flush(s);
+        outbound_out_of_hand(s->outbound->node->shard);
     }
 }
 
@@ -274,8 +291,10 @@ static void outbound_body_sent(struct stream_send *send, int result)
     }
     if (result < 0 || s->attempt == NULL || s->sending_last || s->reading)
         return; /* a read under way goes on by itself */
+    outbound_in_hand(s);
     outbound_send_body(s);
     outbound_flush(s);
+    outbound_out_of_hand(s->outbound->node->shard);
 }
 
 static void outbound_add_piece(struct outbound_session *s, struct slice bytes)
@@ -446,11 +465,13 @@ static void outbound_input(struct stream *stream)
     struct outbound_session *s = CONTAINER_OF(stream, struct outbound_session, stream);
     struct slice input;
 
+    outbound_in_hand(s);
     while ((input = stream_front(stream, NULL)).size > 0 && !s->client_ended) {
         smtp_client_input(s->client, input);
         stream_consume(stream, input.size);
     }
     outbound_flush(s);
+    outbound_out_of_hand(s->outbound->node->shard);
 }
 
 static void outbound_timeout(struct stream *stream)
@@ -476,8 +497,10 @@ static void outbound_closed(struct stream *stream, int error)
     struct outbound_session *s = CONTAINER_OF(stream, struct outbound_session, stream);
     struct node *node = s->outbound->node;
 
+    outbound_in_hand(s);
     if (!s->client_ended)
         smtp_client_lost(s->client, error);
+    outbound_out_of_hand(node->shard);
     if (!s->connected)
         outbound_note_failure(s, (const uint8_t[3]){4, 4, 1},
                               "cannot connect: ", slice_cstr(strerror(-error)));

@@ -59,12 +59,13 @@ kilat_decided() {
     kilat_is_ready "$1" || ! process_alive "$1"
 }
 
-# Starts `name` and waits until it says that it accepts. KILAT_UNDER: a command to run it under, "prlimit ..." for one.
+# Starts `name` and waits until it says that it accepts. KILAT_UNDER: a command to run it under, "prlimit ..." for one;
+# KILAT_PROGRAM: another kilatd.
 kilat_start() {
     local name=$1 under=()
     read -ra under <<<"${KILAT_UNDER:-}"
     KILAT_STARTS[$name]=$(($(kilat_ready_lines "$name") + 1))
-    process_start "$name" "${under[@]}" "$KILAT_BUILD/kilatd" --config "$STATE/$name/kilat.conf"
+    process_start "$name" "${under[@]}" "${KILAT_PROGRAM:-$KILAT_BUILD/kilatd}" --config "$STATE/$name/kilat.conf"
     wait_until "${KILAT_START_S:-30}" "kilatd $name to be ready" kilat_decided "$name"
     kilat_is_ready "$name" || {
         report_say "kilatd $name did not start: $(tail -n 1 "$STATE/log/$name.log")"

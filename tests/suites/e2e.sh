@@ -7,7 +7,7 @@ set -euo pipefail
 . "$KILAT_TOP/tests/lib/suite.sh"
 
 SUITE_TIMEOUT_S=300
-targets=(kilatd kilatctl kilat-ledger kilat-without-uring kilat-idle kilat-hostile)
+targets=(kilatd kilatd-poisoned kilatctl kilat-ledger kilat-without-uring kilat-idle kilat-hostile)
 
 run_scripts() { # preset, SCRIPT...
     local preset=$1 name

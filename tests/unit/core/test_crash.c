@@ -132,7 +132,7 @@ Test(crash, leaves_one_line_and_ends_by_its_signal)
         cr_expect_not_null(strstr(told.record, " event=kilatd.crashed build=1.2-3-gabc "));
         cr_expect_not_null(strstr(told.record, rows[i].name), "row %zu: %s", i, told.record);
         cr_expect_not_null(strstr(told.record, " shard=3 message=subjek-7 "), "%s", told.record);
-        cr_expect_not_null(strstr(told.record, " backtrace=+"), "row %zu: %s", i, told.record);
+        cr_expect_not_null(strstr(told.record, " backtrace="), "row %zu: %s", i, told.record);
         cr_expect_eq(lines(told.log), 1);
     }
 }
