@@ -60,6 +60,7 @@ plan() {
     crash | e2e)
         preset=release
         targets=(kilatd kilatctl kilat-bench kilat-ledger kilat-without-uring kilat-idle kilat-hostile)
+        mapfile -t -O "${#targets[@]}" targets < <(sed -n 's/^# Builds: //p' "$TREE/tests/$suite/$program.sh" | tr ' ' '\n')
         command=(env KILAT_TOP="$TREE" KILAT_PRESET=release bash "$TREE/tests/$suite/$program.sh")
         [ -z "$filter" ] || command+=("$filter")
         ;;
@@ -72,7 +73,7 @@ build_copy() {
     ninja -C "$TREE/build/$preset" "${targets[@]}"
 }
 
-# 0: green; 1: red. A sanitizer's report is red whatever the exit status says.
+# 0: green; 77: cannot be run here; else red. A sanitizer's report is red whatever the exit status says.
 run_copy() {
     local output=$1 status=0
     sanitizers_to "$REPORTS"
@@ -82,7 +83,8 @@ run_copy() {
         # On a loaded machine Criterion now and then never begins: that says nothing about the code.
         [ "$status" = 124 ] && [ ! -s "$output" ] || break
     done
-    [ "$status" = 0 ] && sanitizers_clean "$REPORTS" "$output" >/dev/null
+    [ "$status" = 0 ] || return "$status"
+    sanitizers_clean "$REPORTS" "$output" >/dev/null
 }
 
 # Replaces the one place where `search` stands in `file` of the copy; fails when there is none or several.
@@ -97,7 +99,7 @@ change() {
     printf '%s%s%s\n' "${content%%"$search"*}" "$replacement" "$rest" >"$TREE/$file"
 }
 
-# Tries one row. Prints what happened; 0 when the test caught it.
+# Tries one row. Prints what happened; 0 when the test caught it, 77 when this machine cannot run it.
 try_mutant() {
     local id=$1 file=$2 search=$3 replacement=$4 suite=$5 test=$6 why=$7 status=0
     local preset targets command
@@ -107,7 +109,9 @@ try_mutant() {
     if [ -z "${GREEN[$suite $test]:-}" ]; then
         build_copy || { echo "the unchanged tree does not build" && return 1; }
         run_copy "$SUITE_LOGS/$id.unchanged" || {
+            status=$?
             tail -n 30 "$SUITE_LOGS/$id.unchanged"
+            [ "$status" != 77 ] || return 77
             echo "$suite $test is red without any change"
             return 1
         }
@@ -148,7 +152,7 @@ main() {
         log=$SUITE_LOGS/${fields[0]}.log
         case_ms=$(report_now_ms)
         status=0
-        try_mutant "${fields[@]}" >"$log" 2>&1 || status=1
+        try_mutant "${fields[@]}" >"$log" 2>&1 || status=$?
         suite_record "${fields[0]}" "$status" "$log" "$case_ms"
         [ "$i" != 0 ] || started_ms=$(report_now_ms) # the first one has also built the copy
     done

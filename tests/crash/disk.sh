@@ -1,0 +1,217 @@
+# tests/crash/disk.sh - a server on a disk that records, and the same server on what power cuts leave of it. Sourced by
+# tests/crash/test_disk.sh, which runs it in namespaces of its own.
+# shellcheck shell=bash
+
+# shellcheck source=tests/lib/namespace.sh
+. "$KILAT_TOP/tests/lib/namespace.sh"
+
+RECORDER=$KILAT_BUILD/tests/kilat-recorder
+DISK_SERVER=disk
+DISK_BYTES=400M            # XFS refuses to be smaller than 300 MB
+DISK_LETTERS=${DISK_LETTERS:-1500} # to the mailbox, while others send to hosts that take them at once, or only after the cut
+DISK_PATIENCE_S=60
+DISK_FATES=(none none all some some torn torn torn)
+DISK_OWED=0
+DISK_DOUBLES=0
+
+# Ends the test as one that cannot be run here, with the reason, unless all it needs is there.
+disk_possible() {
+    local kind
+    [ "$(id -u)" = 0 ] || skip "recording a disk needs root"
+    [ -e /dev/loop-control ] || skip "there are no loop devices here (/dev/loop-control)"
+    [ -e /dev/fuse ] || skip "there is no FUSE here (/dev/fuse)"
+    [ -x "$RECORDER" ] || skip "kilat-recorder was not built: libfuse 3 (libfuse3-dev) is missing"
+    for kind; do
+        command -v "mkfs.$kind" >/dev/null || skip "mkfs.$kind is missing"
+    done
+    namespace_possible || skip "mounting needs a mount namespace"
+    losetup --find >/dev/null 2>&1 || skip "no loop device can be had here"
+}
+
+disk_make() { # file system, file
+    truncate -s "$DISK_BYTES" "$2"
+    case $1 in
+    ext4) mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$2" ;;
+    xfs) mkfs.xfs -q -K "$2" ;;
+    *) fail "no such file system here: $1" ;;
+    esac
+}
+
+# --- the recording ------------------------------------------------------------------------------------------------
+
+# Sets disk_loop.
+disk_mount_recorded() { # file system
+    process_start recorder "$RECORDER" disk "$STATE/memory" "$STATE/glass" \
+        "$STATE/sent.sink" "$STATE/sent.local" "$STATE/sent.later" "$STATE/received"
+    wait_until 20 "the recorded disk" test -e "$STATE/glass/disk"
+    disk_loop=$(losetup --find --show --direct-io=on "$STATE/glass/disk")
+    mount -t "$1" ${DISK_MOUNT_OPTIONS:+-o "$DISK_MOUNT_OPTIONS"} "$disk_loop" "$STATE/$DISK_SERVER"
+    losetup --detach "$disk_loop" # it is in use, so it goes with the mount, whatever ends that
+}
+
+disk_configure() {
+    smtp_port=$(port_free)
+    sink_port=$(port_free)
+    later_port=$(port_free)
+    kilat_configure "$DISK_SERVER" <<END
+hostname = "surat.kawan.test"
+local_domains = {"kawan.test"}
+relay_networks = {"127.0.0.0/8"}
+smtp_listen = {"127.0.0.34:$smtp_port"}
+pop3_listen = {}
+allow_private_mail_hosts = true
+dns_servers = {"127.0.0.1:9"}
+route "*" { via = "127.0.0.35:$sink_port" }
+route "nanti.test" { via = "127.0.0.36:$later_port" }
+retry_first = 1s
+site_backoff_first = 1s
+END
+    # Small segments fill up, die and are used again within the recording.
+    sed -i 's/^segment_bytes.*/segment_bytes = 2M/' "$STATE/$DISK_SERVER/kilat.conf"
+    kilat_user "$DISK_SERVER" fadli@kawan.test rahasia
+}
+
+disk_sent_reach() { # ledger count
+    [ "$(wc -l <"$STATE/sent.$1")" -ge "$2" ]
+}
+
+disk_send() { # ledger, recipient, sessions, first number
+    process_start "sender-$1" "$LEDGER" send "127.0.0.34:$smtp_port" "$2" "$STATE/sent.$1" "$3" "$STATE/stop.$1" "$4"
+}
+
+disk_send_stop() {
+    : >"$STATE/stop.$1"
+    wait_until "$DISK_PATIENCE_S" "the sender to $1 to end" process_gone "${PROCESS_PIDS[sender-$1]}"
+}
+
+# Each half of the load ends in the middle of the work: the first by kill -9, the second in good order.
+disk_load() {
+    local to
+    : >"$STATE/received"
+    process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/received"
+    disk_send sink siapa@sink.test 4 1
+    disk_send local fadli@kawan.test 3 1000000
+    disk_send later nanti@nanti.test 1 2000000
+    wait_until "$DISK_PATIENCE_S" "half of the letters" disk_sent_reach local $((DISK_LETTERS / 2))
+    kilat_kill "$DISK_SERVER"
+    kilat_start "$DISK_SERVER"
+    wait_until "$DISK_PATIENCE_S" "all letters" disk_sent_reach local "$DISK_LETTERS"
+    for to in sink local later; do
+        disk_send_stop "$to"
+    done
+}
+
+# Records a server under load on `kind`; $STATE/memory holds it then. Sets disk_from, the moment the load began.
+disk_record() {
+    local kind=$1 started_ms
+    started_ms=$(report_now_ms)
+    rm -f "$STATE"/memory/* "$STATE"/sent.* "$STATE"/stop.* "$STATE"/received
+    touch "$STATE"/sent.{sink,local,later} "$STATE/received"
+    disk_make "$kind" "$STATE/memory/base"
+    cp --sparse=always "$STATE/memory/base" "$STATE/memory/image"
+    disk_mount_recorded "$kind"
+    disk_configure
+    kilat_start "$DISK_SERVER"
+    sync -f "$STATE/$DISK_SERVER"
+    sync "$disk_loop" # also where the file system sends no flushes: what follows is about letters
+    disk_from=$("$RECORDER" now "$STATE/memory")
+    disk_load
+    kilat_stop "$DISK_SERVER" || fail "kilatd did not end in good order"
+    process_stop sink || true
+    umount "$STATE/$DISK_SERVER"
+    process_stop recorder || fail "the recorder failed: $(tail -n 1 "$STATE/log/recorder.log")"
+    rm "$STATE/memory/image"
+    printf '%s: %d letters answered 250, %d moments, %d MiB written, in %s\n' "$kind" \
+        "$(cat "$STATE"/sent.* | wc -l)" $(($("$RECORDER" now "$STATE/memory") - disk_from)) \
+        $(($(stat -c %s "$STATE/memory/data") >> 20)) "$(report_since "$started_ms")"
+}
+
+# --- the cuts -----------------------------------------------------------------------------------------------------
+
+# The numbers in the first `bytes` of a ledger, sorted.
+disk_numbers() {
+    head -c "$2" "$1" | cut -d ' ' -f 1 | LC_ALL=C sort -u
+}
+
+disk_arrived_all() {
+    cut -d ' ' -f 1 "$STATE/arrived" | LC_ALL=C sort -u >"$STATE/cut/arrived"
+    [ -z "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")" ]
+}
+
+disk_queue_is_empty() {
+    local list
+    list=$(kilat_ctl "$DISK_SERVER" --json queue list) && [[ $list != *'"id"'* ]]
+}
+
+# What the ledgers say at the cut: owed (answered 250, not at the sink), owed.local, before (at the sink), and early: at
+# the sink for seconds, so known as delivered.
+disk_ledgers() {
+    local sink=$1 local_bytes=$3 later=$5 received=$7 received_before=$8
+    rm -rf "$STATE/cut"
+    mkdir "$STATE/cut"
+    { disk_numbers "$STATE/sent.sink" "$sink" && disk_numbers "$STATE/sent.later" "$later"; } | LC_ALL=C sort >"$STATE/cut/promised"
+    disk_numbers "$STATE/received" "$received" >"$STATE/cut/before"
+    head -c "$received" "$STATE/received" | tail -c +$((received_before + 1)) | cut -d ' ' -f 1 | LC_ALL=C sort -u >"$STATE/cut/recent"
+    LC_ALL=C comm -23 "$STATE/cut/before" "$STATE/cut/recent" >"$STATE/cut/early"
+    LC_ALL=C comm -23 "$STATE/cut/promised" "$STATE/cut/before" >"$STATE/cut/owed"
+    disk_numbers "$STATE/sent.local" "$local_bytes" >"$STATE/cut/owed.local"
+}
+
+# Lets a server work off what it finds on the disk of the cut, and notes what is where then.
+disk_resume() { # cut
+    local mailbox=$STATE/$DISK_SERVER/mail/kawan.test/fadli
+    : >"$STATE/arrived"
+    process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/arrived"
+    process_start later "$LEDGER" sink "127.0.0.36:$later_port" "$STATE/arrived"
+    kilat_start "$DISK_SERVER" || fail "$1: kilatd does not start"
+    wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || true # the judgement says what is missing
+    wait_until "$DISK_PATIENCE_S" "an empty queue" disk_queue_is_empty || fail "$1: the queue does not drain"
+    kilat_stop "$DISK_SERVER" || fail "$1: kilatd did not end in good order"
+    process_stop sink || true
+    process_stop later || true
+    disk_arrived_all || true
+    : >"$STATE/cut/mailbox"
+    [ ! -d "$mailbox/new" ] || "$LEDGER" read "$mailbox" | LC_ALL=C sort >"$STATE/cut/mailbox"
+    cut -d ' ' -f 1 "$STATE/cut/mailbox" | LC_ALL=C sort >"$STATE/cut/mailbox.numbers"
+}
+
+disk_none() { # cut, what, list of numbers
+    [ -z "$3" ] || fail "$1: $2: $(head -n 20 <<<"$3" | paste -sd ' ')"
+}
+
+disk_judge() { # cut
+    disk_none "$1" "answered 250 and missing" "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")"
+    disk_none "$1" "altered" "$(grep -hE ' altered$' "$STATE/arrived" "$STATE/cut/mailbox")"
+    disk_none "$1" "known as delivered and sent again" "$(LC_ALL=C comm -12 "$STATE/cut/early" "$STATE/cut/arrived")"
+    disk_none "$1" "answered 250 and not in the mailbox" \
+        "$(LC_ALL=C comm -23 "$STATE/cut/owed.local" <(uniq "$STATE/cut/mailbox.numbers"))"
+    disk_none "$1" "in the mailbox twice" "$(uniq -d "$STATE/cut/mailbox.numbers")"
+    disk_none "$1" "left in tmp/" "$(find "$STATE/$DISK_SERVER/mail" -path '*/fadli/tmp/*' -type f)"
+}
+
+# One cut at `moment`: built, mounted, resumed and judged.
+disk_cut() {
+    local kind=$1 moment=$2 fate=$3 seed=$4 cut facts doubles
+    read -ra facts < <("$RECORDER" cut "$STATE/memory" "$moment" "$fate" "$seed" "$STATE/memory/cut")
+    [ ${#facts[@]} = 10 ] || fail "$kind: the disk at moment $moment could not be built"
+    cut="$kind, cut at moment $moment, $fate $seed (${facts[1]} of ${facts[0]} pending writes there)"
+    disk_ledgers "${facts[@]:2}"
+    mount -t "$kind" -o loop "$STATE/memory/cut" "$STATE/$DISK_SERVER" || fail "$cut: the file system does not mount"
+    disk_resume "$cut"
+    disk_judge "$cut"
+    umount "$STATE/$DISK_SERVER"
+    doubles=$(LC_ALL=C comm -12 "$STATE/cut/before" "$STATE/cut/arrived" | wc -l)
+    DISK_OWED=$((DISK_OWED + $(wc -l <"$STATE/cut/owed")))
+    DISK_DOUBLES=$((DISK_DOUBLES + doubles))
+    printf '%s: %d owed, %d in the mailbox, %d twice\n' "$cut" "$(wc -l <"$STATE/cut/owed")" \
+        "$(wc -l <"$STATE/cut/mailbox.numbers")" "$doubles"
+}
+
+disk_replay() {
+    local kind=$1 count=$2 moment started_ms
+    started_ms=$(report_now_ms)
+    while read -r moment; do
+        disk_cut "$kind" "$moment" "${DISK_FATES[RANDOM % ${#DISK_FATES[@]}]}" "$RANDOM"
+    done < <("$RECORDER" draw "$STATE/memory" "$disk_from" "$count" "$KILAT_SEED")
+    printf '%s: %d cuts in %s\n' "$kind" "$count" "$(report_since "$started_ms")"
+}
