@@ -21,6 +21,7 @@ PACKAGES_ROOT=$PACKAGES_DIR/root
     PACKAGES_CLIENTS=(curl swaks msmtp fetchmail ca-certificates iproute2 procps util-linux mount)
     PACKAGES_SERVERS=(nsd unbound ldnsutils)
     PACKAGES_POSTFIX=(postfix)
+    PACKAGES_MODEL=(gcc libc6-dev spin)
     PACKAGES_FUSE=(libfuse3-dev fuse3)
     PACKAGES_DISKS=(e2fsprogs xfsprogs)
 }
