@@ -167,6 +167,31 @@ static int boot_sync_parent(const char *path)
     return r;
 }
 
+/* An empty directory of root's was made for us; anything else that is not ours is somebody's. */
+static int boot_see_name(void *context, const char *name)
+{
+    (void)context;
+    return strcmp(name, "lost+found") != 0;
+}
+
+static int boot_directory_owner(const char *path, int fd, const struct boot_user *owner,
+                                struct buf *error)
+{
+    uint32_t uid = owner == NULL ? geteuid() : owner->uid;
+    struct file_info info;
+    int r = file_info(fd, &info);
+
+    if (r < 0 || info.uid == uid)
+        return r;
+    if (owner != NULL && info.uid == 0 && file_list(fd, boot_see_name, NULL) == 0)
+        return file_set_owner(fd, owner->uid, owner->gid);
+    buf_printf(error,
+               "%s: belongs to user %u, and the server is user %u (chown -R %u %s); nothing was "
+               "changed",
+               path, info.uid, uid, uid, path);
+    return -EPERM;
+}
+
 static int boot_directory(const char *path, const struct boot_user *owner, struct buf *error)
 {
     int fd = -1, r;
@@ -174,13 +199,15 @@ static int boot_directory(const char *path, const struct boot_user *owner, struc
     r = file_make_dir_path(path, 0700);
     if (r == 0)
         r = file_open_dir_path(path, &fd);
-    if (r == 0 && owner != NULL)
-        r = file_set_owner(fd, owner->uid, owner->gid);
+    if (r == 0)
+        r = boot_directory_owner(path, fd, owner, error);
     if (r == 0)
         r = boot_sync_parent(path);
     if (fd >= 0)
         (void)file_close(fd);
-    if (r < 0)
+    if (r == -ENOENT)
+        buf_printf(error, "%s: the directory it should be in does not exist (mkdir -p)", path);
+    else if (r < 0 && error->size == 0)
         buf_printf(error, "%s: cannot be made or used: %s", path, strerror(-r));
     return r;
 }
@@ -235,46 +262,8 @@ int boot_directories(struct kilatd *kilatd, struct buf *error)
     if (r == 0)
         r = boot_lock(kilatd, owner, error);
     if (r == 0)
+        r = boot_spools(kilatd, owner == NULL ? geteuid() : owner->uid, error);
+    if (r == 0)
         r = boot_directory(settings->mail_directory, owner, error);
     return r;
-}
-
-/* ---- spools ----------------------------------------------------------------------------------------- */
-
-/* "0007" is the spool of shard 7; anything else is somebody's own. */
-static int boot_see_spool(void *context, const char *name)
-{
-    uint32_t *needed = context;
-    uint64_t number;
-
-    if (strlen(name) == 4 && slice_parse_u64(slice_cstr(name), KILATD_SHARDS_MAX - 1, &number))
-        *needed = MAX(*needed, (uint32_t)number + 1);
-    return 0;
-}
-
-int boot_keep_spools(struct kilatd *kilatd, struct buf *error)
-{
-    const struct settings *settings = &kilatd->generation->settings;
-    uint32_t needed = 0;
-    int fd, r;
-
-    r = file_open_dir_path(settings->spool_directory, &fd);
-    if (r == 0) {
-        r = file_list(fd, boot_see_spool, &needed);
-        (void)file_close(fd);
-    }
-    if (r < 0) {
-        buf_printf(error, "%s: cannot be listed: %s", settings->spool_directory, strerror(-r));
-        return r;
-    }
-    if (settings->single_thread && needed > 1) {
-        buf_printf(
-            error,
-            "single_thread: %s/%04u is the spool of another shard; start without single_thread "
-            "until its mail is gone, then remove it",
-            settings->spool_directory, needed - 1);
-        return -EBUSY;
-    }
-    kilatd->shard_count = MAX(kilatd->shard_count, needed);
-    return 0;
 }

@@ -292,8 +292,6 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
     if (r == 0)
         r = boot_directories(kilatd, error);
     if (r == 0)
-        r = boot_keep_spools(kilatd, error);
-    if (r == 0)
         r = kilatd_open_log(kilatd, error);
     if (r == 0)
         r = boot_listen(kilatd, error);
@@ -366,6 +364,7 @@ void kilatd_destroy(struct kilatd **kilatd)
         (void)file_close(k->log_fd);
     accounts_unref(&k->accounts);
     generation_unref(&k->generation);
+    free(k->spools);
     free(k->config_path);
     free(k->config_name);
     free((void *)k->config_text.data);

@@ -11,6 +11,7 @@
 #include "core/thread.h"
 #include "daemon/crashes.h"
 #include "daemon/kilatd.h"
+#include "daemon/marker.h"
 #include "daemon/users_file.h"
 #include "dns/dns.h"
 #include "proto/smtp_client.h"
@@ -117,6 +118,14 @@ struct node {
     struct buf start_error;
 };
 
+/* A spool as it was found at the start; the numbers of shards are their own spools', the others are adopted. */
+struct kilatd_spool {
+    uint32_t number, shard;
+    struct spool_look look;
+    bool marker_damaged;
+    enum marker_verdict verdict; /* but for MARKER_FINE it starts on hold */
+};
+
 struct kilatd {
     char *config_path;
     struct slice config_text;      /* instead of a path; owned */
@@ -130,7 +139,9 @@ struct kilatd {
     struct log_writer *log_writer;
     int log_fd;
     int mail_root_fd;
-    int lock_fd; /* of the spool directory, held until the end */
+    int lock_fd;                 /* of the spool directory, held until the end */
+    struct kilatd_spool *spools; /* in order of their numbers */
+    uint32_t spool_count;
     bool catch_crashes;
     int crashes_fd;         /* appends to the record; -1: none */
     struct crashes crashes; /* as it was at the start */
@@ -154,8 +165,9 @@ struct kilatd {
 int boot_listen(struct kilatd *kilatd, struct buf *error);
 /* Makes what is missing, for the user whom boot_become_user() will become. */
 int boot_directories(struct kilatd *kilatd, struct buf *error);
-/* Never fewer shards than there are spools: a spool without a shard is promised mail that nobody delivers. */
-int boot_keep_spools(struct kilatd *kilatd, struct buf *error);
+/* boot_spools.c: looks at every spool that there is, finds each a shard, and changes nothing. `owner_uid`: whose they have
+ * to be. */
+int boot_spools(struct kilatd *kilatd, uint32_t owner_uid, struct buf *error);
 /* When root: becomes settings' user for good. Otherwise nothing. */
 int boot_become_user(const struct kilatd *kilatd, struct buf *error);
 void boot_close_listeners(struct kilatd *kilatd);

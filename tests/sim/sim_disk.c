@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#define DISK_USER 65534 /* whom the settings of all servers tell them to become */
 #define SECTORS_PER_PAGE (SIM_PAGE_BYTES / SIM_SECTOR_BYTES)
 static_assert(SECTORS_PER_PAGE == 8, "one byte of dirty bits per page");
 
@@ -20,6 +22,7 @@ struct sim_inode *sim_inode_create(struct sim_disk *disk, bool is_dir, uint32_t 
     inode->number = disk->next_number++;
     inode->is_dir = is_dir;
     inode->mode = mode;
+    inode->uid = geteuid() == 0 ? DISK_USER : geteuid(); /* whoever the servers become */
     inode->disk = disk;
     inode->modified_ns = SIM_WALL_START_S * SECOND_NS + sim.now_ns;
     list_push_back(&disk->inodes, &inode->node);
@@ -189,7 +192,8 @@ static void page_save(struct sim_page *page, uint32_t per_mille, uint32_t tear_b
 {
     bool whole = per_mille == 1000;
 
-    if (page->dirty == 0 || (tear_bytes == SIM_PAGE_BYTES && !whole && !(whole = sim_chance(per_mille))))
+    if (page->dirty == 0 ||
+        (tear_bytes == SIM_PAGE_BYTES && !whole && !(whole = sim_chance(per_mille))))
         return;
     for (size_t s = 0; s < SECTORS_PER_PAGE && page->dirty != 0; s++)
         if ((page->dirty & (1u << s)) != 0 && (whole || sim_chance(per_mille)))

@@ -97,7 +97,7 @@ static void a_machine_that_is_not_ready_is_told(void)
     expect_refusal_in("a file where the spool belongs", "plain", "mail", "control", "log",
                       "/plain: cannot be made or used");
     expect_refusal_in("a spool in no folder", "none/spool", "mail", "control", "log",
-                      "/none/spool: cannot be made or used");
+                      "/none/spool: the directory it should be in does not exist");
     expect_refusal_in("a file where mailboxes belong", "spool", "plain", "control", "log",
                       "/plain: cannot be made or used");
     expect_refusal_in("a log in no folder", "spool", "mail", "control", "none/log",
