@@ -68,13 +68,15 @@ static int log_start(struct spool_log *log, struct spool_recovery_stream *stream
     return r;
 }
 
-static int segments_start(struct spool *spool, const struct spool_recovery_stream *stream)
+static int segments_start(struct spool *spool, char letter,
+                          const struct spool_recovery_stream *stream)
 {
+    uint32_t lane = letter == 'R' ? SPOOL_COLD : 0u;
     struct spool_segment *segment;
     int r = 0;
 
     for (uint32_t i = 0; i < stream->count && r == 0; i++) {
-        r = spool_segment_add(spool, 'D', stream->segments[i].number,
+        r = spool_segment_add(spool, letter, stream->segments[i].number | lane,
                               stream->segments[i].size_bytes, -1, &segment);
         if (r == 0) {
             segment->seed = stream->segments[i].seed;
@@ -104,6 +106,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     shard_task_init(&spool->stop_task, stop_task);
     spool_log_init(&spool->d, spool, 'D');
     spool_log_init(&spool->j, spool, 'J');
+    spool_log_init(&spool->r, spool, 'R');
 }
 
 static void spool_free(struct spool *spool)
@@ -113,6 +116,7 @@ static void spool_free(struct spool *spool)
     spool_group_cool_all(spool);
     spool_log_deinit(&spool->d);
     spool_log_deinit(&spool->j);
+    spool_log_deinit(&spool->r);
     for (uint32_t i = 0; i < spool->segment_count; i++)
         spool_segment_free(spool->segments[i]);
     free(spool->segments);
@@ -129,9 +133,13 @@ int spool_start(struct shard *shard, struct spool_recovery **recovery, struct sp
     if (spool == NULL)
         return -ENOMEM;
     spool_init(spool, shard, from);
-    r = segments_start(spool, &from->d);
+    r = segments_start(spool, 'D', &from->d);
+    if (r == 0)
+        r = segments_start(spool, 'R', &from->r);
     if (r == 0)
         r = log_start(&spool->d, &from->d);
+    if (r == 0)
+        r = log_start(&spool->r, &from->r);
     if (r == 0)
         r = log_start(&spool->j, &from->j);
     if (r < 0) {
@@ -144,6 +152,7 @@ int spool_start(struct shard *shard, struct spool_recovery **recovery, struct sp
     spool_recovery_destroy(recovery);
     spool_maker_run(&spool->d.maker);
     spool_maker_run(&spool->j.maker);
+    spool_maker_run(&spool->r.maker);
     *ret_spool = spool;
     return 0;
 }
@@ -169,8 +178,9 @@ static bool stop_complete(struct spool *spool)
     if (spool->uploads_committing > 0 || !spool_log_idle(&spool->d) || stop_vouches(spool))
         return false;
     spool_log_flush(&spool->j);
-    if (!spool_log_idle(&spool->j) || spool->reads_in_flight > 0 || spool->super_op.in_flight ||
-        spool->d.maker.op.in_flight || spool->j.maker.op.in_flight || spool->reuse.op.in_flight)
+    if (!spool_log_idle(&spool->j) || !spool_log_idle(&spool->r) || spool->reads_in_flight > 0 ||
+        spool->super_op.in_flight || spool->d.maker.op.in_flight || spool->j.maker.op.in_flight ||
+        spool->r.maker.op.in_flight || spool->reuse.op.in_flight)
         return false;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         if (spool->segments[i]->open_op.in_flight)

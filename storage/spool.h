@@ -51,9 +51,12 @@ struct spool_config {
     uint64_t hot_bytes_max;  /* group memory kept for sending; beyond it bodies are read again */
     uint64_t gather_bytes_max; /* groups not yet durable; beyond it appends answer -EAGAIN */
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
-    bool force_file_system;    /* accept tmpfs and others than ext4 and XFS */
-    bool buffered;             /* never try O_DIRECT (tests of the fallback) */
-    int32_t owner_pid;         /* written to LOCK, for what a second process is told; 0: none */
+    uint64_t
+        keep_free_bytes; /* of the file system: accepting leaves them, besides what the spool itself keeps in
+                                  reserve */
+    bool force_file_system; /* accept tmpfs and others than ext4 and XFS */
+    bool buffered;          /* never try O_DIRECT (tests of the fallback) */
+    int32_t owner_pid;      /* written to LOCK, for what a second process is told; 0: none */
 };
 
 /* State of one unit after replay. */
@@ -174,6 +177,9 @@ struct spool_append { /* embedded in the caller's transaction; the fields are fi
  * spool_await_room()), -ENOSPC, -E2BIG, -EIO (no segment can be written, or J is not available),
  * -ENOMEM: nothing happened. */
 int spool_append(struct spool *spool, struct spool_append *append);
+/* Would an ordinary message be taken now, as far as disk and J are concerned? 0, -ENOSPC, -EIO, -ESHUTDOWN. For MAIL; it
+ * promises nothing. SPOOL_REPORT appends may still be taken from the reserve. */
+int spool_ready(const struct spool *spool);
 
 /* A body over 64 KiB: CHUNK records into the normal groups, without waiting for a sync; only
  * COMMIT, written by spool_append() with `upload` after all chunk writes have completed, makes the
@@ -265,6 +271,9 @@ struct spool_counters {
     uint64_t body_bytes;        /* of the messages appended: copies per byte = the ratio */
     uint64_t reads_hot, reads_cold, reads_repeated, damaged;
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
+    uint64_t groups_cached;      /* of `groups`: acknowledged without a flush */
+    uint64_t flushes;            /* syncs besides the writes that are durable by themselves */
+    uint64_t relocated_bytes;    /* written to the cold lane */
     uint64_t live_bytes;         /* of records that are needed */
     uint64_t segments_reused;    /* became spares again while running */
     uint64_t segments_removed;   /* were not needed as spares either */

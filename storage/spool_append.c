@@ -5,20 +5,30 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int spool_admit(struct spool *spool, uint64_t record_bytes)
+int spool_ready(const struct spool *spool)
 {
-    struct spool_log *log = &spool->d;
-    int r = spool_log_error(log);
+    int r = spool_log_error(&spool->d);
 
     if (spool->stopping)
         return -ESHUTDOWN;
     if (r < 0)
         return r;
-    if (!spool_journal_ok(spool)) {
-        /* A message whose fate cannot be written would be delivered twice. */
-        r = spool_log_error(&spool->j);
-        return r < 0 ? r : -EIO;
-    }
+    if (spool_journal_ok(spool))
+        return 0;
+    /* A message whose fate cannot be written would be delivered twice. */
+    r = spool_log_error(&spool->j);
+    return r < 0 ? r : -EIO;
+}
+
+int spool_admit(struct spool *spool, uint64_t record_bytes, bool urgent)
+{
+    struct spool_log *log = &spool->d;
+    int r = spool_ready(spool);
+
+    if (r == -ENOSPC && urgent && spool_journal_ok(spool) && log->maker.spare_count > 0)
+        r = 0; /* it is what the last spare is for */
+    if (r < 0)
+        return r;
     if (log->pending_bytes != 0 &&
         log->pending_bytes + record_bytes > spool->config.gather_bytes_max)
         return -EAGAIN;
@@ -120,6 +130,8 @@ static void append_gather(struct spool *spool, struct spool_append *append, uint
     };
     list_node_init(&append->node);
     list_push_back(&log->open->appends, &append->node);
+    log->open->urgent = log->open->urgent || (append->flags & SPOOL_REPORT);
+    log->open->synced = log->open->synced || append->durability != SPOOL_CACHED;
     spool_log_flush(log);
 }
 
@@ -138,7 +150,7 @@ static int append_message(struct spool *spool, struct spool_append *append)
     r = front_check(append, body_bytes);
     record = record_of(append, SPOOL_MSG, (uint32_t)body_bytes);
     if (r == 0)
-        r = spool_admit(spool, record.record_bytes);
+        r = spool_admit(spool, record.record_bytes, (append->flags & SPOOL_REPORT) != 0);
     if (r < 0)
         return r;
     to = spool_log_reserve(&spool->d, record.record_bytes, &group_offset);
@@ -224,7 +236,7 @@ static int append_upload(struct spool *spool, struct spool_append *append)
     if (r == 0)
         r = front_check(append, upload->body_bytes);
     if (r == 0)
-        r = spool_admit(spool, 0);
+        r = spool_admit(spool, 0, (append->flags & SPOOL_REPORT) != 0);
     if (r < 0)
         return r;
     upload->front = malloc(front_bytes(append) + 1);

@@ -67,6 +67,7 @@ struct spool_group *spool_group_create(struct spool_log *log)
     list_init(&group->appends);
     list_init(&group->chunks);
     list_init(&group->notes);
+    list_init(&group->copies);
     return group;
 }
 
@@ -84,7 +85,7 @@ void spool_group_free(struct spool_group *group)
     struct spool_slab *slab = group->slab;
 
     ASSERT(group->references == 0 && list_empty(&group->appends) && list_empty(&group->chunks) &&
-           list_empty(&group->notes));
+           list_empty(&group->notes) && list_empty(&group->copies));
     list_remove(&group->node);
     free(group);
     slab->groups--;

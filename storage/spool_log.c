@@ -33,8 +33,8 @@ void spool_log_init(struct spool_log *log, struct spool *spool, char stream)
     *log = (struct spool_log){
         .spool = spool,
         .stream = stream,
-        .segment_bytes = stream == 'D' ? spool->config.segment_bytes
-                                       : spool_journal_segment_bytes(&spool->config),
+        .segment_bytes = stream == 'J' ? spool_journal_segment_bytes(&spool->config)
+                                       : spool->config.segment_bytes,
         .next_lsn = spool->directory.super.epoch << SPOOL_LSN_BITS | 1,
     };
     list_init(&log->closed);
@@ -53,7 +53,7 @@ void spool_log_deinit(struct spool_log *log)
     shard_undefer(&log->task);
     spool_maker_deinit(&log->maker);
     spool_group_drop_slab(log);
-    /* D segments are in the spool's table, which frees them. */
+    /* All but J's are in the spool's table, which frees them. */
     for (int i = 0; i < 2; i++) {
         struct spool_segment *segment = i == 0 ? log->current : log->next;
 
@@ -68,7 +68,19 @@ void spool_log_deinit(struct spool_log *log)
 
 bool spool_log_idle(const struct spool_log *log)
 {
-    return log->flying == NULL && log->open == NULL && list_empty(&log->closed);
+    return log->flying == NULL && log->open == NULL && list_empty(&log->closed) && !log->flushing;
+}
+
+bool spool_log_flushed(const struct spool_log *log)
+{
+    return !log->unflushed && !log->flushing;
+}
+
+void spool_log_want_flush(struct spool_log *log)
+{
+    log->flush_wanted = log->unflushed;
+    if (log->flush_wanted)
+        shard_defer(log->spool->shard, &log->task);
 }
 
 /* ---- gathering ------------------------------------------------------------------------------ */
@@ -137,7 +149,7 @@ static void log_retire_current(struct spool_log *log)
 
 int spool_log_error(const struct spool_log *log)
 {
-    int error = log->maker.error;
+    int error = log->maker.error != 0 ? log->maker.error : log->maker.source->error;
 
     if (log->broken)
         return -EIO;
@@ -160,7 +172,10 @@ static bool log_place(struct spool_log *log, const struct spool_group *group)
         log->next = NULL;
         spool_maker_run(&log->maker);
     }
-    if (log->current == NULL)
+    log->urgent = log->current == NULL && group->urgent;
+    if (log->urgent)
+        spool_maker_hurry(&log->maker);
+    else if (log->current == NULL)
         spool_maker_run(&log->maker);
     return log->current != NULL;
 }
@@ -176,10 +191,10 @@ static void log_seal(struct spool_log *log, struct spool_group *group)
     for (uint32_t i = 0; i < group->record_count; i++) {
         uint8_t *record = group->data + at;
 
-        if (log->stream == 'D')
-            spool_record_seal(record, segment->seed, group->offset + at);
-        else
+        if (log->stream == 'J')
             spool_journal_seal(record, segment->seed, group->offset + at);
+        else
+            spool_record_seal(record, segment->seed, group->offset + at);
         at += (uint32_t)spool_record_aligned(spool_record_length(log->stream, record));
     }
     ASSERT(at == group->used_bytes);
@@ -196,17 +211,38 @@ static void log_seal(struct spool_log *log, struct spool_group *group)
     spool_group_header_encode(&group->header, segment->seed, group->offset, group->data);
 }
 
+/* Cached groups of a segment are flushed before the next one begins, so that a flush always knows its file. */
+static bool log_flush_first(struct spool_log *log, const struct spool_group *group)
+{
+    if (!log->unflushed || log->current == NULL)
+        return false;
+    if (!log->flush_wanted && (group == NULL || log->current->used_bytes + group->group_bytes <=
+                                                    log->current->size_bytes))
+        return false;
+    log->flushing = true;
+    log->flush_wanted = false;
+    ring_sync(log->spool->shard->ring, &log->op, log->current->fd);
+    return true;
+}
+
+static bool group_synced(const struct spool_log *log, const struct spool_group *group)
+{
+    /* An empty group vouches for what stands before it. */
+    return log->stream != 'D' || group->synced || group->record_count == 0;
+}
+
 static void log_submit(struct spool_log *log)
 {
     struct spool_group *group;
 
-    if (log->flying != NULL || log->broken)
+    if (log->flying != NULL || log->flushing || log->broken)
         return;
     if (list_empty(&log->closed) && log->flush_open)
         log_close_open(log);
-    if (list_empty(&log->closed))
+    group =
+        list_empty(&log->closed) ? NULL : CONTAINER_OF(log->closed.next, struct spool_group, node);
+    if (log_flush_first(log, group) || group == NULL)
         return;
-    group = CONTAINER_OF(log->closed.next, struct spool_group, node);
     if (!log_place(log, group))
         return;
     list_remove(&group->node);
@@ -215,7 +251,8 @@ static void log_submit(struct spool_log *log)
     log->syncing = false;
     group->tries++;
     ring_write(log->spool->shard->ring, &log->op, log->current->fd,
-               slice_of(group->data, group->group_bytes), group->offset, log->spool->direct);
+               slice_of(group->data, group->group_bytes), group->offset,
+               log->spool->direct && group_synced(log, group) && !log->unflushed);
 }
 
 /* ---- what becomes of a group ---------------------------------------------------------------- */
@@ -228,6 +265,9 @@ static void log_group_done(struct spool_log *log, struct spool_group *group, int
     if (log->stream == 'J') {
         spool_journal_group_done(spool, group, result);
         spool_group_free(group);
+    } else if (log->stream == 'R') {
+        spool_relocate_group_done(spool, group, result);
+        spool_group_free(group);
     } else if (result == 0) {
         spool_group_heat(spool, group);
         spool_append_group_done(spool, group, 0);
@@ -238,25 +278,52 @@ static void log_group_done(struct spool_log *log, struct spool_group *group, int
     }
 }
 
+static void log_count(struct spool_log *log, const struct spool_group *group, bool synced)
+{
+    struct spool_counters *counters = &log->spool->counters;
+
+    if (log->stream == 'J') {
+        counters->journal_flushes++;
+        counters->journal_bytes += group->group_bytes;
+    } else if (log->stream == 'R') {
+        counters->relocated_bytes += group->group_bytes;
+    } else {
+        counters->groups++;
+        counters->groups_cached += !synced;
+        counters->group_bytes += group->group_bytes;
+    }
+}
+
+/* Written, and on stable storage if somebody wanted that. */
 static void log_group_durable(struct spool_log *log, struct spool_group *group)
 {
     struct spool *spool = log->spool;
+    bool synced = group_synced(log, group);
 
-    log->durable_lsn = log->previous_lsn = group->header.lsn;
+    log->previous_lsn = group->header.lsn;
     log->previous_crc = group->header.crc;
+    if (synced)
+        log->durable_lsn = log->previous_lsn;
+    log->unflushed = !synced;
     log->current->used_bytes += group->group_bytes;
     log->groups_durable++;
-    if (log->stream == 'D') {
-        spool->counters.groups++;
-        spool->counters.group_bytes += group->group_bytes;
-    } else {
-        spool->counters.journal_flushes++;
-        spool->counters.journal_bytes += group->group_bytes;
+    log_count(log, group, synced);
+    if (log->stream == 'J')
         spool->journal_failed = false;
-    }
     log_group_done(log, group, 0);
     if (log->stream == 'J')
         spool_live_journal(spool);
+}
+
+/* The segment is given up. What was acknowledged as cached is in it, and nobody will flush it: a sync that failed is not
+ * repeated as a remedy (QUEUE I21), since it may answer 0 for pages that are gone. */
+static void log_unflushed_lost(struct spool_log *log)
+{
+    if (log->unflushed)
+        log_event(log->spool->shard->log, LOG_ERROR, "spool.flush.failed",
+                  log_cstr("spool", log->spool->config.path),
+                  log_u64("segment", log->current->number));
+    log->unflushed = log->flush_wanted = false;
 }
 
 /* A failed write is final for its segment (QUEUE I21). */
@@ -269,6 +336,7 @@ static void log_group_failed(struct spool_log *log, struct spool_group *group, i
               log_u64("segment", log->current->number), log_u64("offset", group->offset),
               log_u64("bytes", group->group_bytes), log_u64("try", group->tries),
               log_cstr("error", strerror(-error)));
+    log_unflushed_lost(log);
     log->current->failed = true;
     log_retire_current(log);
     group->segment = NULL;
@@ -278,7 +346,7 @@ static void log_group_failed(struct spool_log *log, struct spool_group *group, i
     }
     log->broken = true;
     shard_timer_arm(spool->shard, &log->retry, SPOOL_RETRY_MS);
-    if (log->stream == 'D') {
+    if (log->stream != 'J') {
         log_group_done(log, group, -EIO);
         return;
     }
@@ -291,6 +359,26 @@ static void log_group_failed(struct spool_log *log, struct spool_group *group, i
         spool_log_give_up(log, -EIO);
 }
 
+static void log_flushed(struct spool_log *log, int result)
+{
+    log->flushing = false;
+    if (result == 0) {
+        log->unflushed = false;
+        log->durable_lsn = log->previous_lsn;
+        log->spool->counters.flushes++;
+    } else {
+        log_unflushed_lost(log);
+        log->current->failed = true;
+        log_retire_current(log);
+    }
+}
+
+/* Does what was written still have to be flushed? */
+static bool log_sync_follows(const struct spool_log *log, const struct spool_group *group)
+{
+    return group_synced(log, group) && (!log->spool->direct || log->unflushed);
+}
+
 static void log_written(struct ring_op *op)
 {
     struct spool_log *log = CONTAINER_OF(op, struct spool_log, op);
@@ -298,11 +386,18 @@ static void log_written(struct ring_op *op)
     struct spool_group *group = log->flying;
     int result = op->result;
 
+    if (log->flushing) {
+        log_flushed(log, result);
+        shard_defer(spool->shard, &log->task);
+        spool_stop_check(spool);
+        return;
+    }
     if (!log->syncing) {
         result =
             op->result == (int32_t)group->group_bytes ? 0 : (op->result < 0 ? op->result : -EIO);
-        if (result == 0 && !spool->direct) {
+        if (result == 0 && log_sync_follows(log, group)) {
             log->syncing = true;
+            spool->counters.flushes++;
             ring_sync(spool->shard->ring, &log->op, log->current->fd);
             return;
         }
@@ -338,7 +433,7 @@ void spool_log_segment_ready(struct spool_log *log)
     struct spool *spool = log->spool;
     bool waits = log->flying == NULL && log->current == NULL && !spool_log_idle(log);
 
-    if (log->next != NULL || log->maker.error == 0) {
+    if (log->next != NULL || (log->maker.error == 0 && log->maker.source->error == 0)) {
         if (log->stream == 'J' && spool_log_idle(log))
             spool->journal_failed = false; /* nothing waits that would have to prove it */
         log_submit(log);

@@ -202,18 +202,22 @@ struct spool_maker {
     struct spool_log *log;
     struct ring_op op;
     enum spool_maker_step step;
-    uint32_t *spares; /* numbers in spare/ */
+    struct spool_maker *source; /* whose spares it uses: the cold lane takes those of D */
+    uint32_t *spares;           /* numbers in spare/ */
     uint32_t spare_count, spare_capacity, spare_target;
     uint32_t next_spare;
     uint32_t fill_number; /* the spare being filled */
     uint32_t next_number;
-    int error; /* of the last try; 0: none */
+    int error;    /* of the last try; 0: none */
+    bool refused; /* the job left the spare where it is: the disk is too full to make another */
     struct timer retry;
     /* of the job in hand */
     int dir_fd, spare_fd, fd;
     bool direct;
     char name[SPOOL_NAME_SIZE];
     uint64_t size_bytes, filled_bytes;
+    uint64_t free_bytes_needed; /* of the file system */
+    uint32_t spare;             /* being activated */
     struct spool_segment_header header;
     int open_result;
 };
@@ -224,6 +228,8 @@ int spool_maker_add_spare(struct spool_maker *maker, uint32_t number);
 bool spool_maker_wants(const struct spool_maker *maker, uint64_t size_bytes);
 /* Begins what is missing; nothing when all is there, a job runs, or a try failed a moment ago. */
 void spool_maker_run(struct spool_maker *maker);
+/* The same without waiting for the retry: something has changed. */
+void spool_maker_hurry(struct spool_maker *maker);
 
 /* ---- group memory (spool_group.c) ----------------------------------------------------------- */
 
@@ -248,8 +254,10 @@ struct spool_group {
     uint64_t offset;
     struct spool_group_header header;
     uint8_t tries;
-    bool hot; /* can be found */
-    struct list_node appends, chunks, notes;
+    bool hot;    /* can be found */
+    bool urgent; /* a report is in it */
+    bool synced; /* somebody waits for it to be on stable storage */
+    struct list_node appends, chunks, notes, copies;
 };
 
 #define SPOOL_SLAB_BYTES (4u << 20)
@@ -283,13 +291,19 @@ struct spool_log {
     struct list_node closed;
     struct spool_group *flying;
     struct ring_op op;
-    bool syncing; /* the second step without O_DIRECT */
+    bool syncing;  /* the second step: after a write that was not durable by itself */
+    bool flushing; /* a sync without a group is in flight */
+    bool flush_wanted;
+    /* Groups were acknowledged that are written and not flushed (SPOOL_CACHED), all of them in `current`. The next group
+     * that somebody wants synced is written and then flushed: FUA would let it pass those before it. */
+    bool unflushed;
     uint64_t next_lsn, durable_lsn, previous_lsn;
     uint32_t previous_crc;
     uint64_t pending_bytes;                /* open, closed and flying */
     uint64_t groups_begun, groups_durable; /* a group ends in the order it began */
     bool broken;                           /* two writes failed; retry is armed */
-    bool flush_open;                       /* the open group may be closed when nothing flies */
+    bool urgent;     /* a report waits for a segment: it may be the last spare */
+    bool flush_open; /* the open group may be closed when nothing flies */
     struct timer retry;
     struct shard_task task; /* submits at the end of the tick */
     struct spool_maker maker;
@@ -305,6 +319,10 @@ uint8_t *spool_log_reserve(struct spool_log *log, uint32_t record_bytes,
  * completed. */
 void spool_log_flush(struct spool_log *log);
 bool spool_log_idle(const struct spool_log *log);
+/* What was acknowledged without a flush is flushed soon, also when nothing more is appended: wait for
+ * spool_log_flushed(). */
+void spool_log_want_flush(struct spool_log *log);
+bool spool_log_flushed(const struct spool_log *log);
 /* -ENOSPC or -EIO when no segment can be had and the current one is full. */
 int spool_log_error(const struct spool_log *log);
 /* Ends everything that waits with `error`. */
@@ -323,8 +341,9 @@ struct spool {
     struct ring_op super_op;
     struct spool_super super_job; /* of the job that raises the id limit */
     struct spool_log d, j;
+    struct spool_log r; /* the cold lane: copies of messages that outlived their segment */
     bool direct;
-    struct spool_segment **segments; /* D, ascending by number */
+    struct spool_segment **segments; /* D, then R, ascending by number */
     uint32_t segment_count, segment_capacity;
     struct list_node idle_segments;
     uint32_t idle_segment_count;
@@ -353,10 +372,11 @@ void spool_room_check(struct spool *spool);
 /* Called by spool_log.c: what waits for a group learns its fate. */
 void spool_append_group_done(struct spool *spool, struct spool_group *group, int result);
 void spool_journal_group_done(struct spool *spool, struct spool_group *group, int result);
+void spool_relocate_group_done(struct spool *spool, struct spool_group *group, int result);
 void spool_journal_timer_fire(struct timer *timer);
 
 /* Shared by append and upload: may `record_bytes` more gather? 0, -EAGAIN, -ENOSPC, -EIO. */
-int spool_admit(struct spool *spool, uint64_t record_bytes);
+int spool_admit(struct spool *spool, uint64_t record_bytes, bool urgent);
 
 /* One chunk of an upload. */
 struct spool_chunk_ref {
@@ -468,7 +488,7 @@ struct spool_recovery {
     struct spool_config config;
     char *path;
     struct spool_directory directory;
-    struct spool_recovery_stream d, j;
+    struct spool_recovery_stream d, j, r;
     uint64_t next_counter;
     bool direct;
 };

@@ -68,6 +68,8 @@ static int segment_name_each(void *context, const char *name)
         return stream_add_segment(&recovery->d, number);
     if (spool_segment_name_parse(name, 'J', &number))
         return stream_add_segment(&recovery->j, number);
+    if (spool_segment_name_parse(name, 'R', &number))
+        return stream_add_segment(&recovery->r, number);
     return 0;
 }
 

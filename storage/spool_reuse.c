@@ -85,7 +85,7 @@ static struct spool_segment *reuse_next(struct spool *spool)
 static void reuse_begin(struct spool *spool, struct spool_segment *segment)
 {
     struct spool_reuse *reuse = &spool->reuse;
-    struct spool_maker *maker = &spool->d.maker;
+    struct spool_maker *maker = &spool->d.maker; /* both lanes take theirs from there */
     ring_job_fn *job = reuse_remove_job;
 
     list_remove(&segment->dead_node);

@@ -76,7 +76,7 @@ int spool_upload_chunk(struct spool_upload *upload, const struct iovec *pieces,
         bytes += pieces[i].iov_len;
     ASSERT(bytes > 0 && bytes <= SPOOL_CHUNK_BYTES_MAX);
     if (r == 0)
-        r = spool_admit(spool, SPOOL_RECORD_HEADER_BYTES + bytes);
+        r = spool_admit(spool, SPOOL_RECORD_HEADER_BYTES + bytes, false);
     if (r == 0)
         r = upload_make_room(upload);
     if (r < 0)
@@ -95,6 +95,7 @@ int spool_upload_chunk(struct spool_upload *upload, const struct iovec *pieces,
     ref->entry.body_crc = chunk_write(upload, to, pieces, piece_count, (uint32_t)bytes);
     list_node_init(&ref->node);
     list_push_back(&spool->d.open->chunks, &ref->node);
+    spool->d.open->synced = true; /* a COMMIT must never be there without them */
     upload->chunks[upload->chunk_count++] = ref;
     upload->chunks_waiting++;
     upload->body_crc = spool_crc_join(upload->body_crc, ref->entry.body_crc, bytes);

@@ -184,7 +184,7 @@ Test(spool_file_systems, a_start_on_a_full_disk)
     static uint8_t body[60000];
     char path[600], from[1400];
 
-    mount_over(world, "tmpfs", "size=12m");
+    mount_over(world, "tmpfs", "size=20m");
     world_open(world);
     (void)post(world, 1, "hello", 5);
     world_close(world);
