@@ -113,9 +113,10 @@ static int node_open_spool(struct node *node)
     return r;
 }
 
-static bool node_unit_waits(void *context, uint64_t id, uint32_t unit)
+static enum maildir_fate node_unit_waits(void *context, uint64_t id, uint32_t unit)
 {
-    return queue_unit_open(((struct node *)context)->queue, id, unit);
+    return queue_unit_open(((struct node *)context)->queue, id, unit) ? MAILDIR_REMOVE
+                                                                      : MAILDIR_PUBLISH;
 }
 
 /* What a crash left between DONE and the mailbox, or before DONE. */

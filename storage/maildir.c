@@ -439,7 +439,7 @@ int maildir_batch_publish(int root_dir_fd, struct maildir_item *items, size_t co
 
 struct recovery {
     const uint8_t *spool_uuid;
-    maildir_waiting_fn *waiting;
+    maildir_fate_fn *fate;
     void *context;
     int level_fd;                    /* the directory whose names are being walked */
     const struct maildir_dirs *dirs; /* while a tmp/ is walked */
@@ -459,9 +459,12 @@ static void remember(struct recovery *recovery, int r)
 static int settle(struct recovery *recovery, const char *name, const struct maildir_item *item)
 {
     const struct maildir_dirs *dirs = recovery->dirs;
+    enum maildir_fate fate = recovery->fate(recovery->context, item->id, item->unit);
     int r;
 
-    if (recovery->waiting(recovery->context, item->id, item->unit))
+    if (fate == MAILDIR_LEAVE)
+        return 0;
+    if (fate == MAILDIR_REMOVE)
         return file_unlink(dirs->tmp_fd, name);
     r = stands_published(dirs, name);
     if (r != 0)
@@ -552,11 +555,11 @@ static int recover_top(void *context, const char *name)
     return 0;
 }
 
-int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting,
+int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_fate_fn *fate,
                     void *context)
 {
     struct recovery recovery = {
-        .spool_uuid = spool_uuid, .waiting = waiting, .context = context, .level_fd = root_dir_fd};
+        .spool_uuid = spool_uuid, .fate = fate, .context = context, .level_fd = root_dir_fd};
 
     remember(&recovery, file_list(root_dir_fd, recover_top, &recovery));
     ASSERT(recovery.level_fd == root_dir_fd);

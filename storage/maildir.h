@@ -56,10 +56,13 @@ int maildir_batch_publish(int root_dir_fd, struct maildir_item *items, size_t co
  * `result`. */
 int maildir_batch_unlink(int root_dir_fd, struct maildir_item *items, size_t count);
 
-/* `waiting` says whether the unit is still in the queue. Walks all accounts, also those behind one
- * that fails. Returns files published (>= 0), or the first -errno. */
-typedef bool maildir_waiting_fn(void *context, uint64_t id, uint32_t unit);
-int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_waiting_fn *waiting,
+/* Walks all accounts, also those behind one that fails, and does with each file of the spool's as `fate` says: what is
+ * still in the queue is removed, what is not is published. What this life of the server may be writing just now is left.
+ * Beside a running server it is walked twice: a first job only asks and leaves (the names are collected), their fates are
+ * looked up on the shard, a second job settles them. Returns files published (>= 0), or the first -errno. */
+enum maildir_fate { MAILDIR_PUBLISH, MAILDIR_REMOVE, MAILDIR_LEAVE };
+typedef enum maildir_fate maildir_fate_fn(void *context, uint64_t id, uint32_t unit);
+int maildir_recover(int root_dir_fd, const uint8_t spool_uuid[16], maildir_fate_fn *fate,
                     void *context);
 
 /* ---- the mailbox as POP3 sees it ------------------------------------------------------------- */

@@ -25,27 +25,27 @@ static struct maildir_item item_of(const char *directory, uint64_t id, uint32_t 
     return item;
 }
 
-static bool all_wait(void *context, uint64_t id, uint32_t unit)
+static enum maildir_fate all_wait(void *context, uint64_t id, uint32_t unit)
 {
     (void)context;
     (void)id;
     (void)unit;
-    return true;
+    return MAILDIR_REMOVE;
 }
 
-static bool none_waits(void *context, uint64_t id, uint32_t unit)
+static enum maildir_fate none_waits(void *context, uint64_t id, uint32_t unit)
 {
     (void)context;
     (void)id;
     (void)unit;
-    return false;
+    return MAILDIR_PUBLISH;
 }
 
 /* `context` is the id that waits. */
-static bool one_waits(void *context, uint64_t id, uint32_t unit)
+static enum maildir_fate one_waits(void *context, uint64_t id, uint32_t unit)
 {
     (void)unit;
-    return id == *(const uint64_t *)context;
+    return id == *(const uint64_t *)context ? MAILDIR_REMOVE : MAILDIR_PUBLISH;
 }
 
 Test(maildir, write_shows_nothing_and_publish_shows_all)
@@ -370,6 +370,29 @@ Test(maildir_recover, done_is_published_and_waiting_is_removed)
     cr_expect_str_eq(name, "0000000000000001.0." UUID_TEXT);
     cr_expect_eq(names_in(&f, "solo/new", NULL), 1);
     cr_expect_eq(maildir_recover(f.root_fd, uuid, one_waits, &waits), 0, "and again");
+    fixture_close(&f);
+}
+
+static enum maildir_fate leave_all(void *context, uint64_t id, uint32_t unit)
+{
+    *(uint64_t *)context += id + unit;
+    return MAILDIR_LEAVE;
+}
+
+/* The first of the two walks beside a running server: it sees everything and touches nothing. */
+Test(maildir_recover, what_is_to_be_left_is_only_seen)
+{
+    struct maildir_item items[] = {item_of("d/u", 7, 0), item_of("solo", 9, 1)};
+    struct fixture f;
+    uint64_t seen = 0;
+
+    fixture_open(&f);
+    cr_assert_eq(maildir_batch_write(f.root_fd, items, ARRAY_SIZE(items)), 0);
+    cr_expect_eq(maildir_recover(f.root_fd, uuid, leave_all, &seen), 0);
+    cr_expect_eq(seen, 7 + 9 + 1);
+    cr_expect_eq(names_in(&f, "d/u/tmp", NULL), 1);
+    cr_expect_eq(names_in(&f, "solo/tmp", NULL), 1);
+    cr_expect_eq(maildir_recover(f.root_fd, uuid, none_waits, NULL), 2);
     fixture_close(&f);
 }
 
