@@ -87,6 +87,21 @@ static int segments_start(struct spool *spool, char letter,
     return r;
 }
 
+/* What spool_restore() will read. */
+static int earlier_start(struct spool *spool, const struct spool_recovery *from)
+{
+    spool->unread = from->unread;
+    for (uint32_t i = 0; i < spool->segment_count; i++)
+        spool->segments[i]->seedless = from->unread;
+    spool->old_journals = calloc(from->j.count + 1, sizeof(uint32_t));
+    if (spool->old_journals == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < from->j.count; i++)
+        spool->old_journals[i] = from->j.segments[i].number;
+    spool->old_journal_count = from->j.count;
+    return 0;
+}
+
 static void stop_task(struct shard_task *task);
 
 static void spool_init(struct spool *spool, struct shard *shard, struct spool_recovery *recovery)
@@ -98,6 +113,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     spool->direct = recovery->direct;
     spool->path = recovery->path;
     ring_op_init(&spool->super_op, super_raised);
+    list_node_init(&spool->restore_task.node);
     list_init(&spool->idle_segments);
     spool_reuse_init(spool);
     list_init(&spool->hot_groups);
@@ -113,6 +129,9 @@ static void spool_free(struct spool *spool)
 {
     timer_disarm(&spool->shard->timers, &spool->journal_timer);
     shard_undefer(&spool->stop_task);
+    shard_undefer(&spool->restore_task);
+    (void)spool_restore_end(spool);
+    free(spool->old_journals);
     spool_group_cool_all(spool);
     spool_log_deinit(&spool->d);
     spool_log_deinit(&spool->j);
@@ -142,6 +161,8 @@ int spool_start(struct shard *shard, struct spool_recovery **recovery, struct sp
         r = log_start(&spool->r, &from->r);
     if (r == 0)
         r = log_start(&spool->j, &from->j);
+    if (r == 0)
+        r = earlier_start(spool, from);
     if (r < 0) {
         spool_free(spool);
         return r;
@@ -175,6 +196,8 @@ static bool stop_vouches(struct spool *spool)
 
 static bool stop_complete(struct spool *spool)
 {
+    if (!spool_restore_end(spool))
+        return false;
     if (spool->uploads_committing > 0 || !spool_log_idle(&spool->d) || stop_vouches(spool))
         return false;
     spool_log_flush(&spool->j);

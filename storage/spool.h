@@ -95,6 +95,10 @@ struct spool_recovery; /* owned by the caller until spool_start() takes it */
 struct spool_report {
     uint64_t messages, finished, bytes_scanned, groups, damaged_records, torn_groups;
     uint64_t microseconds;
+    /* spool_restore(): `messages` and `notes` are those of the logs, `entries` those of the checkpoint. */
+    uint64_t checkpoint; /* its number; 0: none, everything was scanned */
+    uint64_t entries, notes;
+    uint32_t checkpoints_lost; /* that SUPER names and that did not verify */
 };
 /* Locks the directory, reads all segments, replays J, decides where the log ends (QUEUE I18), and
  * calls `each` for every message that is not finished, in order of id (a value other than 0 ends

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/assert.h"
-#include "storage/spool_record.h"
+#include "core/crc32c.h"
+#include "storage/spool_private.h"
 
 /* A block is read on a shard, a slice of it at a time, and written there as well: so both are one
  * pass of loads and stores without a table of any kind. */
@@ -285,4 +285,55 @@ int spool_image_read(struct slice block, uint32_t *offset, uint32_t count,
     }
     free(room.many);
     return r;
+}
+
+/* ---- the header of a block ------------------------------------------------------------------ */
+
+#define BLOCK_MAGIC "KCHK"
+#define BLOCK_LAST 1u
+#define BLOCK_CRC_OFFSET 60u
+
+static uint32_t block_crc(const uint8_t *block, uint32_t used_bytes, const uint8_t *uuid)
+{
+    uint32_t crc =
+        crc32c(crc32c(0, slice_of(uuid, SPOOL_UUID_BYTES)), slice_of(block, BLOCK_CRC_OFFSET));
+
+    return crc32c(
+        crc, slice_of(block + SPOOL_IMAGE_HEADER_BYTES, used_bytes - SPOOL_IMAGE_HEADER_BYTES));
+}
+
+void spool_image_header_encode(const struct spool_image_header *header,
+                               const uint8_t uuid[SPOOL_UUID_BYTES], uint8_t *block)
+{
+    memset(block, 0, SPOOL_IMAGE_HEADER_BYTES);
+    memcpy(block, BLOCK_MAGIC, 4);
+    put_32(block + 4, header->used_bytes);
+    put_64(block + 8, header->number);
+    put_32(block + 16, header->index);
+    put_32(block + 20, header->entry_count);
+    put_32(block + 24, header->last ? BLOCK_LAST : 0);
+    put_64(block + 32, header->entries_so_far);
+    put_32(block + BLOCK_CRC_OFFSET, block_crc(block, header->used_bytes, uuid));
+}
+
+bool spool_image_header_decode(struct slice block, const uint8_t uuid[SPOOL_UUID_BYTES],
+                               uint64_t number, uint32_t index,
+                               struct spool_image_header *ret_header)
+{
+    const uint8_t *from = block.data;
+
+    if (block.size < SPOOL_IMAGE_HEADER_BYTES || memcmp(from, BLOCK_MAGIC, 4) != 0)
+        return false;
+    *ret_header = (struct spool_image_header){
+        .used_bytes = get_32(from + 4),
+        .number = get_64(from + 8),
+        .index = get_32(from + 16),
+        .entry_count = get_32(from + 20),
+        .last = (get_32(from + 24) & BLOCK_LAST) != 0,
+        .entries_so_far = get_64(from + 32),
+    };
+    return ret_header->used_bytes >= SPOOL_IMAGE_HEADER_BYTES &&
+           ret_header->used_bytes <= block.size && ret_header->number == number &&
+           ret_header->index == index &&
+           get_32(from + BLOCK_CRC_OFFSET) == block_crc(from, ret_header->used_bytes, uuid);
 }

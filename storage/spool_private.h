@@ -65,8 +65,10 @@ struct spool_segment {
     uint64_t used_bytes; /* where the next group goes */
     uint32_t seed;
     uint64_t incarnation;
-    int fd;                     /* -1 while nobody reads or writes it */
-    uint32_t pins;              /* operations in flight on fd */
+    bool seedless;     /* of an earlier life and not read yet: the first opening finds the seed */
+    uint32_t seed_job; /* the job's */
+    int fd;            /* -1 while nobody reads or writes it */
+    uint32_t pins;     /* operations in flight on fd */
     struct list_node idle_node; /* of spool->idle_segments: open, not pinned, not written */
     struct ring_op open_op;
     struct list_node waiters;
@@ -340,6 +342,13 @@ struct spool {
     uint64_t next_counter;
     struct ring_op super_op;
     struct spool_super super_job; /* of the job that raises the id limit */
+    const struct spool_owner *owner;
+    void *owner_context;
+    struct spool_restore *restore; /* while it runs */
+    struct shard_task restore_task;
+    bool unread, restored;  /* earlier lives: not read yet; handed over */
+    uint32_t *old_journals; /* J segments of earlier lives, ascending */
+    uint32_t old_journal_count;
     struct spool_log d, j;
     struct spool_log r; /* the cold lane: copies of messages that outlived their segment */
     bool direct;
@@ -407,6 +416,28 @@ void spool_upload_free(struct spool_upload *upload);
 void spool_append_commit_soon(struct spool *spool, struct spool_upload *upload);
 void spool_append_commit(struct spool *spool, struct spool_upload *upload);
 
+/* ---- checkpoints on disk (spool_image.c) ----------------------------------------------------- */
+
+#define SPOOL_IMAGE_HEADER_BYTES 64u
+static_assert(SPOOL_IMAGE_HEADER_BYTES + SPOOL_IMAGE_PAYLOAD_MAX == SPOOL_IMAGE_BLOCK_BYTES,
+              "a block is its header and its payload");
+
+struct spool_image_header {
+    uint32_t used_bytes; /* header and payload */
+    uint64_t number;     /* of the checkpoint */
+    uint32_t index;      /* of the block */
+    uint32_t entry_count;
+    bool last;
+    uint64_t entries_so_far; /* this block's among them */
+};
+/* Writes the header of `block`, whose payload is in place, with the checksum over both. */
+void spool_image_header_encode(const struct spool_image_header *header,
+                               const uint8_t uuid[SPOOL_UUID_BYTES], uint8_t *block);
+/* Is this block `index` of checkpoint `number`, and does all of it verify? */
+bool spool_image_header_decode(struct slice block, const uint8_t uuid[SPOOL_UUID_BYTES],
+                               uint64_t number, uint32_t index,
+                               struct spool_image_header *ret_header);
+
 /* ---- scanning (spool_scan.c) ---------------------------------------------------------------- */
 
 /* Reads up to `size` bytes at `offset`; the count or -errno. */
@@ -452,6 +483,28 @@ struct spool_scan_result {
     uint64_t torn_groups;
 };
 #define SPOOL_SCAN_WINDOW_BYTES (2u << 20)
+
+/* The scan of one segment, step by step. */
+struct spool_scan {
+    char stream;
+    uint32_t number;
+    uint64_t size_bytes;
+    spool_scan_read_fn *read;
+    void *read_context;
+    uint8_t *window; /* SPOOL_SCAN_WINDOW_BYTES of scratch memory */
+    uint64_t window_offset;
+    size_t window_bytes;
+    struct spool_scan_chain *chain;
+    const struct spool_scan_events *events;
+    uint64_t offset; /* where the next step begins */
+    struct spool_scan_result result;
+};
+/* From `offset` on (0: all of it; otherwise where a group begins or the end) of a segment of `size_bytes`; the caller
+ * has filled in stream, number, size_bytes, read, read_context, window, chain and events. */
+void spool_scan_begin(struct spool_scan *scan, const uint8_t uuid[SPOOL_UUID_BYTES],
+                      uint64_t offset);
+/* One group, or a bit of what is none. False: the segment has ended. */
+bool spool_scan_step(struct spool_scan *scan);
 /* Scans one segment image of `size_bytes`. `window` is SPOOL_SCAN_WINDOW_BYTES of scratch
  * memory. */
 void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint32_t number,
@@ -467,7 +520,7 @@ void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_even
 typedef int spool_compare_fn(const void *a, const void *b);
 void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compare_fn *compare);
 
-/* ---- recovery (spool_recover.c) ------------------------------------------------------------- */
+/* ---- opening (spool_open.c) ----------------------------------------------------------------- */
 
 struct spool_recovered_segment {
     uint32_t number;
@@ -477,9 +530,9 @@ struct spool_recovered_segment {
     bool empty; /* nothing was ever written to it */
 };
 struct spool_recovery_stream {
-    struct spool_recovered_segment *segments;
+    struct spool_recovered_segment *segments; /* ascending */
     uint32_t count, capacity;
-    uint32_t last_number; /* of all that were there */
+    uint32_t last_number; /* of all that were there, or that SUPER names */
     uint32_t *spares;
     uint32_t spare_count, spare_capacity, next_spare;
     struct spool_scan_chain chain;
@@ -490,8 +543,25 @@ struct spool_recovery {
     struct spool_directory directory;
     struct spool_recovery_stream d, j, r;
     uint64_t next_counter;
+    uint64_t next_checkpoint;
     bool direct;
+    bool unread; /* nothing of its logs has been read: spool_restore() follows */
 };
 uint64_t spool_journal_segment_bytes(const struct spool_config *config);
+/* Job. Locks the directory and lists the segments. 0, or -errno with a sentence. */
+int spool_recovery_create(const struct spool_config *config, struct buf *error,
+                          struct spool_recovery **ret_recovery);
+/* Job. Also asks whether O_DIRECT works. */
+int spool_recovery_list_spares(struct spool_recovery *recovery);
+int spool_recovery_add_spare(struct spool_recovery_stream *stream, uint32_t number);
+/* Job. The next epoch and ids from next_counter on are ours, durable in SUPER; a first spare of each kind is there, or
+ * the disk is full. */
+int spool_recovery_reserve(struct spool_recovery *recovery);
+
+/* ---- bringing back (spool_restore.c) -------------------------------------------------------- */
+
+struct spool_restore;
+/* Nothing of it is in flight any more, or there is none: what is left of it goes. */
+bool spool_restore_end(struct spool *spool);
 
 #endif

@@ -27,72 +27,6 @@ void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compar
         qsort(items, count, item_bytes, compare);
 }
 
-/* ---- which segments there are --------------------------------------------------------------- */
-
-static int stream_add_segment(struct spool_recovery_stream *stream, uint32_t number)
-{
-    struct spool_array array = {stream->segments, stream->count, stream->capacity,
-                                sizeof(*stream->segments)};
-    struct spool_recovered_segment *segment = spool_array_add(&array);
-
-    if (segment == NULL)
-        return -ENOMEM;
-    *segment = (struct spool_recovered_segment){.number = number};
-    stream->segments = array.items;
-    stream->count = (uint32_t)array.count;
-    stream->capacity = (uint32_t)array.capacity;
-    return 0;
-}
-
-int spool_recovery_add_spare(struct spool_recovery_stream *stream, uint32_t number)
-{
-    struct spool_array array = {stream->spares, stream->spare_count, stream->spare_capacity,
-                                sizeof(uint32_t)};
-    uint32_t *spare = spool_array_add(&array);
-
-    if (spare == NULL)
-        return -ENOMEM;
-    *spare = number;
-    stream->spares = array.items;
-    stream->spare_count = (uint32_t)array.count;
-    stream->spare_capacity = (uint32_t)array.capacity;
-    return 0;
-}
-
-static int segment_name_each(void *context, const char *name)
-{
-    struct spool_recovery *recovery = context;
-    uint32_t number;
-
-    if (spool_segment_name_parse(name, 'D', &number))
-        return stream_add_segment(&recovery->d, number);
-    if (spool_segment_name_parse(name, 'J', &number))
-        return stream_add_segment(&recovery->j, number);
-    if (spool_segment_name_parse(name, 'R', &number))
-        return stream_add_segment(&recovery->r, number);
-    return 0;
-}
-
-int spool_recovered_segment_compare(const void *a, const void *b)
-{
-    const struct spool_recovered_segment *left = a, *right = b;
-
-    return left->number < right->number ? -1 : left->number > right->number;
-}
-
-static int segments_list(struct spool_recovery *recovery)
-{
-    int r = file_list(recovery->directory.dir_fd, segment_name_each, recovery);
-
-    if (r < 0)
-        return r;
-    spool_items_sort(recovery->d.segments, recovery->d.count, sizeof(*recovery->d.segments),
-                     spool_recovered_segment_compare);
-    spool_items_sort(recovery->j.segments, recovery->j.count, sizeof(*recovery->j.segments),
-                     spool_recovered_segment_compare);
-    return 0;
-}
-
 /* ---- the scan ------------------------------------------------------------------------------- */
 
 static void note_counter(struct spool_recover_run *recover, uint64_t id)
@@ -252,10 +186,8 @@ static int scan_stream(struct spool_recover_run *recover, char stream,
 static int recover_run(struct spool_recover_run *recover, struct buf *error)
 {
     struct spool_recovery *recovery = recover->recovery;
-    int r = segments_list(recovery);
+    int r = scan_stream(recover, 'J', &recovery->j, error);
 
-    if (r == 0)
-        r = scan_stream(recover, 'J', &recovery->j, error);
     if (r == 0)
         r = scan_stream(recover, 'D', &recovery->d, error);
     if (r < 0)
@@ -277,32 +209,6 @@ static void recover_deinit(struct spool_recover_run *recover)
     free(recover->window);
 }
 
-static int recovery_create(const struct spool_config *config, struct buf *error,
-                           struct spool_recovery **ret_recovery)
-{
-    struct spool_recovery *recovery = calloc(1, sizeof(*recovery));
-    int r;
-
-    ASSERT(config->number < 1024 && config->segment_bytes % MIB == 0 &&
-           config->segment_bytes >= MIB);
-    if (recovery == NULL)
-        return -ENOMEM;
-    recovery->config = *config;
-    /* The least that holds the header block and a group of the largest size. */
-    recovery->config.segment_bytes = MAX(config->segment_bytes, 2 * MIB);
-    recovery->config.path = recovery->path = strdup(config->path);
-    r = recovery->path == NULL
-            ? -ENOMEM
-            : spool_directory_open(&recovery->config, &recovery->directory, error);
-    if (r < 0) {
-        free(recovery->path);
-        free(recovery);
-        return r;
-    }
-    *ret_recovery = recovery;
-    return 0;
-}
-
 int spool_recover(const struct spool_config *config, spool_recover_fn *each, void *context,
                   struct spool_recovery **ret_recovery, struct spool_report *ret_report,
                   struct buf *error)
@@ -316,7 +222,7 @@ int spool_recover(const struct spool_config *config, spool_recover_fn *each, voi
         .report = ret_report,
     };
     uint64_t began_ns = clock_monotonic_ns();
-    int r = recovery_create(config, error, &recover.recovery);
+    int r = spool_recovery_create(config, error, &recover.recovery);
 
     *ret_report = (struct spool_report){0};
     if (r < 0)
@@ -335,25 +241,4 @@ int spool_recover(const struct spool_config *config, spool_recover_fn *each, voi
     ret_report->microseconds = (clock_monotonic_ns() - began_ns) / US_NS;
     *ret_recovery = recover.recovery;
     return 0;
-}
-
-void spool_recovery_destroy(struct spool_recovery **recovery)
-{
-    struct spool_recovery *r = *recovery;
-
-    if (r == NULL)
-        return;
-    spool_directory_close(&r->directory);
-    free(r->d.segments);
-    free(r->d.spares);
-    free(r->j.segments);
-    free(r->j.spares);
-    free(r->path);
-    free(r);
-    *recovery = NULL;
-}
-
-uint64_t spool_recovery_counter(const struct spool_recovery *recovery)
-{
-    return (uint64_t)recovery->config.number << SPOOL_ID_COUNTER_BITS | recovery->next_counter;
 }

@@ -61,8 +61,6 @@ struct spool_recover_run {
 
 /* A zeroed place at the end is not promised. NULL: no memory. */
 void *spool_array_add(struct spool_array *array);
-spool_compare_fn spool_recovered_segment_compare; /* by number */
-int spool_recovery_add_spare(struct spool_recovery_stream *stream, uint32_t number);
 
 /* Calls run->each for every message that is not finished and marks the segments it needs. 0,
  * -errno, or what `each` returned. */

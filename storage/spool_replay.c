@@ -81,15 +81,21 @@ static const uint8_t *message_bytes(struct spool_recover_run *recover, uint32_t 
     return recover->window_bytes >= bytes ? recover->window : NULL;
 }
 
+static int segment_compare(const void *a, const void *b)
+{
+    const struct spool_recovered_segment *left = a, *right = b;
+
+    return left->number < right->number ? -1 : left->number > right->number;
+}
+
 static struct spool_recovered_segment *segment_find(struct spool_recovery_stream *stream,
                                                     uint32_t number)
 {
     struct spool_recovered_segment wanted = {.number = number};
 
-    return stream->count == 0
-               ? NULL
-               : bsearch(&wanted, stream->segments, stream->count,
-                         sizeof(struct spool_recovered_segment), spool_recovered_segment_compare);
+    return stream->count == 0 ? NULL
+                              : bsearch(&wanted, stream->segments, stream->count,
+                                        sizeof(struct spool_recovered_segment), segment_compare);
 }
 
 /* ---- J laid over D -------------------------------------------------------------------------- */

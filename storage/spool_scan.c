@@ -7,24 +7,10 @@
  * how far the writer knew things to be durable (storage/README.md, Recovery). Until it comes,
  * whatever does not verify is suspect. */
 
-struct scan {
-    char stream;
-    uint32_t number;
-    uint64_t size_bytes;
-    spool_scan_read_fn *read;
-    void *read_context;
-    uint8_t *window;
-    uint64_t window_offset;
-    size_t window_bytes;
-    struct spool_scan_chain *chain;
-    const struct spool_scan_events *events;
-    struct spool_scan_result *result;
-};
-
 /* ---- the window ----------------------------------------------------------------------------- */
 
 /* `bytes` at `offset`, borrowed until the next call, or NULL: beyond the end, or unreadable. */
-static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
+static const uint8_t *scan_get(struct spool_scan *scan, uint64_t offset, size_t bytes)
 {
     ssize_t got;
 
@@ -38,7 +24,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
     if (got < 0) /* one bad sector must not hide the rest of the window */
         got = scan->read(scan->read_context, scan->window, bytes, offset);
     if (got < 0)
-        scan->result->read_error = true;
+        scan->result.read_error = true;
     scan->window_offset = offset;
     scan->window_bytes = got < 0 ? 0 : (size_t)got;
     return scan->window_bytes >= bytes ? scan->window : NULL;
@@ -46,7 +32,7 @@ static const uint8_t *scan_get(struct scan *scan, uint64_t offset, size_t bytes)
 
 /* ---- suspects ------------------------------------------------------------------------------- */
 
-static void suspect(struct scan *scan, uint64_t offset, bool trace, uint32_t records)
+static void suspect(struct spool_scan *scan, uint64_t offset, bool trace, uint32_t records)
 {
     struct spool_scan_chain *chain = scan->chain;
 
@@ -80,7 +66,8 @@ void spool_scan_end(struct spool_scan_chain *chain, const struct spool_scan_even
 }
 
 /* What does this group say about those before it? */
-static void chain_check(struct scan *scan, uint64_t offset, const struct spool_group_header *header)
+static void chain_check(struct spool_scan *scan, uint64_t offset,
+                        const struct spool_group_header *header)
 {
     struct spool_scan_chain *chain = scan->chain;
     bool damage = false;
@@ -95,7 +82,7 @@ static void chain_check(struct scan *scan, uint64_t offset, const struct spool_g
             chain->suspect_offset = offset;
         }
     }
-    resolve(chain, scan->events, scan->result, damage);
+    resolve(chain, scan->events, &scan->result, damage);
 }
 
 static void chain_add(struct spool_scan_chain *chain, const struct spool_group_header *header,
@@ -114,7 +101,8 @@ static void chain_add(struct spool_scan_chain *chain, const struct spool_group_h
 
 /* A record at `offset`, of which at most `room` bytes can be its own: its size with the gap, or
  * 0. `*ret_whole` says that all of it verifies. */
-static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, bool *ret_whole)
+static uint64_t scan_record(struct spool_scan *scan, uint64_t offset, uint64_t room,
+                            bool *ret_whole)
 {
     const uint8_t *bytes;
     struct spool_journal_record note;
@@ -127,7 +115,7 @@ static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, b
         if (bytes == NULL ||
             !spool_journal_decode(bytes,
                                   MIN(room, SPOOL_JOURNAL_HEADER_BYTES + SPOOL_JOURNAL_TEXT_MAX),
-                                  scan->result->seed, offset, &note))
+                                  scan->result.seed, offset, &note))
             return 0;
         *ret_whole = true;
         scan->events->note(scan->events->context, scan->number, offset, &note, bytes);
@@ -135,7 +123,7 @@ static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, b
     }
     bytes =
         room < SPOOL_RECORD_HEADER_BYTES ? NULL : scan_get(scan, offset, SPOOL_RECORD_HEADER_BYTES);
-    if (bytes == NULL || !spool_record_decode(bytes, room, scan->result->seed, offset, &record))
+    if (bytes == NULL || !spool_record_decode(bytes, room, scan->result.seed, offset, &record))
         return 0;
     bytes = scan_get(scan, offset, record.record_bytes);
     if (bytes == NULL)
@@ -150,7 +138,7 @@ static uint64_t scan_record(struct scan *scan, uint64_t offset, uint64_t room, b
 
 /* The records of a group whose header verifies. Behind one that does not, the next is looked for.
  * Returns how many are missing or damaged. */
-static uint32_t scan_group_records(struct scan *scan, uint64_t offset,
+static uint32_t scan_group_records(struct spool_scan *scan, uint64_t offset,
                                    const struct spool_group_header *header)
 {
     uint64_t at = offset + SPOOL_GROUP_HEADER_BYTES;
@@ -170,17 +158,17 @@ static uint32_t scan_group_records(struct scan *scan, uint64_t offset,
 /* ---- the segment ---------------------------------------------------------------------------- */
 
 /* One group at `offset`; its size, or 0 when there is none. */
-static uint64_t scan_group(struct scan *scan, uint64_t offset)
+static uint64_t scan_group(struct spool_scan *scan, uint64_t offset)
 {
     const uint8_t *bytes = scan_get(scan, offset, SPOOL_GROUP_HEADER_BYTES);
     struct spool_group_header header;
     uint32_t bad;
 
-    if (bytes == NULL || !spool_group_header_decode(bytes, scan->result->seed, offset, &header) ||
-        header.incarnation != scan->result->header.incarnation ||
+    if (bytes == NULL || !spool_group_header_decode(bytes, scan->result.seed, offset, &header) ||
+        header.incarnation != scan->result.header.incarnation ||
         header.group_bytes > scan->size_bytes - offset)
         return 0;
-    scan->result->groups++;
+    scan->result.groups++;
     chain_check(scan, offset, &header);
     bad = scan_group_records(scan, offset, &header);
     if (bad > 0)
@@ -197,7 +185,7 @@ static bool is_zero(const uint8_t *bytes, size_t size)
 /* No group begins here. Mostly this is the rest of a segment, never written; but the header of a
  * group may be damaged and its records whole. Returns where to go on: at a record's end, or 16
  * bytes further. */
-static uint64_t scan_hole(struct scan *scan, uint64_t offset)
+static uint64_t scan_hole(struct spool_scan *scan, uint64_t offset)
 {
     const uint8_t *bytes;
     bool whole = false;
@@ -209,7 +197,7 @@ static uint64_t scan_hole(struct scan *scan, uint64_t offset)
             suspect(scan, offset, true, 0); /* unreadable: perhaps it was in use */
             return offset + SPOOL_BLOCK_BYTES;
         }
-        suspect(scan, offset, spool_group_header_trace(bytes, scan->result->header.incarnation), 0);
+        suspect(scan, offset, spool_group_header_trace(bytes, scan->result.header.incarnation), 0);
         if (is_zero(bytes, SPOOL_BLOCK_BYTES))
             return offset + SPOOL_BLOCK_BYTES;
     }
@@ -225,9 +213,9 @@ static uint64_t scan_hole(struct scan *scan, uint64_t offset)
     return offset + taken;
 }
 
-static bool scan_header(struct scan *scan, const uint8_t uuid[SPOOL_UUID_BYTES])
+static bool scan_header(struct spool_scan *scan, const uint8_t uuid[SPOOL_UUID_BYTES])
 {
-    struct spool_scan_result *result = scan->result;
+    struct spool_scan_result *result = &scan->result;
     const uint8_t *block = scan_get(scan, 0, SPOOL_BLOCK_BYTES);
 
     if (block == NULL || !spool_segment_header_decode(block, &result->header))
@@ -240,13 +228,45 @@ static bool scan_header(struct scan *scan, const uint8_t uuid[SPOOL_UUID_BYTES])
     return true;
 }
 
+void spool_scan_begin(struct spool_scan *scan, const uint8_t uuid[SPOOL_UUID_BYTES],
+                      uint64_t offset)
+{
+    struct spool_scan_chain *chain = scan->chain;
+
+    scan->result = (struct spool_scan_result){0};
+    scan->window_offset = scan->window_bytes = 0;
+    scan->offset = MAX(ROUND_UP(offset, SPOOL_BLOCK_BYTES), SPOOL_BLOCK_BYTES);
+    if (chain->any && scan->number != chain->segment + 1) {
+        /* Segments were reclaimed in between: nothing here speaks of what stands before the gap. */
+        resolve(chain, scan->events, &scan->result, false);
+        chain->any = false;
+    }
+    chain->segment = scan->number;
+    scan->result.readable = scan_header(scan, uuid);
+    if (scan->result.readable)
+        return;
+    chain->any = false;
+    scan->offset = scan->size_bytes;
+}
+
+bool spool_scan_step(struct spool_scan *scan)
+{
+    uint64_t taken;
+
+    if (scan->offset >= scan->size_bytes)
+        return false;
+    taken = scan->offset % SPOOL_BLOCK_BYTES == 0 ? scan_group(scan, scan->offset) : 0;
+    scan->offset = taken != 0 ? scan->offset + taken : scan_hole(scan, scan->offset);
+    return true;
+}
+
 void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint32_t number,
                         uint64_t size_bytes, spool_scan_read_fn *read, void *read_context,
                         uint8_t *window, struct spool_scan_chain *chain,
                         const struct spool_scan_events *events,
                         struct spool_scan_result *ret_result)
 {
-    struct scan scan = {
+    struct spool_scan scan = {
         .stream = stream,
         .number = number,
         .size_bytes = size_bytes,
@@ -255,25 +275,10 @@ void spool_scan_segment(const uint8_t uuid[SPOOL_UUID_BYTES], char stream, uint3
         .window = window,
         .chain = chain,
         .events = events,
-        .result = ret_result,
     };
-    uint64_t offset = SPOOL_BLOCK_BYTES;
 
-    *ret_result = (struct spool_scan_result){0};
-    if (chain->any && number != chain->segment + 1) {
-        /* Segments were reclaimed in between: nothing here speaks of what stands before the gap. */
-        resolve(chain, events, ret_result, false);
-        chain->any = false;
-    }
-    chain->segment = number;
-    ret_result->readable = scan_header(&scan, uuid);
-    if (!ret_result->readable) {
-        chain->any = false;
-        return;
-    }
-    while (offset < size_bytes) {
-        uint64_t taken = offset % SPOOL_BLOCK_BYTES == 0 ? scan_group(&scan, offset) : 0;
-
-        offset = taken != 0 ? offset + taken : scan_hole(&scan, offset);
-    }
+    spool_scan_begin(&scan, uuid, 0);
+    while (spool_scan_step(&scan))
+        ;
+    *ret_result = scan.result;
 }

@@ -277,6 +277,28 @@ void spool_segment_free(struct spool_segment *segment)
 
 /* ---- open while it is read ------------------------------------------------------------------ */
 
+/* Nothing in a segment can be verified without the seed in its header. */
+static int segment_read_seed(struct spool_segment *segment, int fd)
+{
+    const struct spool *spool = segment->spool;
+    uint8_t *block = aligned_alloc(SPOOL_BLOCK_BYTES, SPOOL_BLOCK_BYTES);
+    struct spool_segment_header header;
+    int r;
+
+    if (block == NULL)
+        return -ENOMEM;
+    r = file_read_all(fd, block, SPOOL_BLOCK_BYTES, 0);
+    if (r == 0 &&
+        (!spool_segment_header_decode(block, &header) ||
+         memcmp(header.uuid, spool->directory.super.uuid, SPOOL_UUID_BYTES) != 0 ||
+         header.stream != segment->stream || header.number != (segment->number & ~SPOOL_COLD)))
+        r = -EBADMSG;
+    if (r == 0)
+        segment->seed_job = spool_seed(header.uuid, header.incarnation);
+    free(block);
+    return r;
+}
+
 static int segment_open_job(struct ring_op *op)
 {
     struct spool_segment *segment = CONTAINER_OF(op, struct spool_segment, open_op);
@@ -286,6 +308,11 @@ static int segment_open_job(struct ring_op *op)
 
     spool_segment_name(segment->stream, segment->number & ~SPOOL_COLD, name);
     r = spool_segment_open(segment->spool->directory.dir_fd, name, segment->spool->direct, &fd);
+    if (r == 0 && segment->seedless) {
+        r = segment_read_seed(segment, fd);
+        if (r < 0)
+            (void)file_close(fd); /* only read */
+    }
     return r < 0 ? r : fd;
 }
 
@@ -297,8 +324,12 @@ static void segment_opened(struct ring_op *op)
     struct list_node waiters;
     struct list_node *node;
 
-    if (op->result >= 0)
+    if (op->result >= 0) {
         segment->fd = op->result;
+        if (segment->seedless)
+            segment->seed = segment->seed_job;
+        segment->seedless = false;
+    }
     list_init(&waiters);
     list_splice_back(&waiters, &segment->waiters);
     segment->pins++; /* of this loop: a waiter may unpin at once */

@@ -133,6 +133,7 @@ static int has_segment(void *context, const char *name)
 
     (void)context;
     return spool_segment_name_parse(name, 'D', &number) ||
+           spool_segment_name_parse(name, 'R', &number) ||
            spool_segment_name_parse(name, 'J', &number);
 }
 
