@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/control_client.h"
+#include "cli/spool.h"
 #include "daemon/settings.h"
 #include "daemon/users_file.h"
 
@@ -35,6 +36,8 @@ static const char usage[] =
     "Without a server:\n"
     "  user add [--file FILE] NAME@DOMAIN      password from standard input\n"
     "  user remove [--file FILE] NAME@DOMAIN\n"
+    "  spool check|dump|export DIR             look into a spool, running, stopped or copied\n"
+    "                                          (kilatctl spool --help)\n"
     "  settings --defaults           the sample file, every setting at its default\n"
     "  settings --manual             the rows of kilat.conf(5)\n"
     "\n"
@@ -215,6 +218,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[i], "user") == 0)
         return ctl_user(&ctl, argc - i - 1, argv + i + 1);
+    if (strcmp(argv[i], "spool") == 0)
+        return ctl_spool(ctl.json, argc - i - 1, argv + i + 1);
     if (strcmp(argv[i], "settings") == 0 && i + 1 < argc &&
         (strcmp(argv[i + 1], "--defaults") == 0 || strcmp(argv[i + 1], "--manual") == 0))
         return ctl_print_settings(argv[i + 1]);

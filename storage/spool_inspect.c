@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* J first: what becomes finished while D is being read shows as unfinished, which is the harmless side. */
-static const char inspect_streams[] = {'J', 'D'};
+static const char inspect_streams[] = {'J', 'D', 'R'};
 
 void *inspect_array_add(struct inspect_array *array)
 {
@@ -25,7 +25,7 @@ void *inspect_array_add(struct inspect_array *array)
 
 static int stream_rank(char stream)
 {
-    return stream == 'J' ? 0 : 1;
+    return stream == 'J' ? 0 : stream == 'D' ? 1 : 2;
 }
 
 static int segment_compare(const void *a, const void *b)
@@ -88,10 +88,10 @@ const struct inspect_segment *inspect_segment_find(const struct spool_inspect *i
 
 /* ---- what a segment holds ------------------------------------------------------------------- */
 
-static void damage(struct spool_inspect *inspect, uint32_t segment, uint64_t offset, bool torn,
-                   const char *what)
+void inspect_damage(struct spool_inspect *inspect, char stream, uint32_t segment, uint64_t offset,
+                    bool torn, const char *what)
 {
-    struct spool_inspect_place place = {inspect->current->stream, segment, offset};
+    struct spool_inspect_place place = {stream, segment, offset};
 
     if (torn)
         inspect->totals.torn++;
@@ -99,6 +99,69 @@ static void damage(struct spool_inspect *inspect, uint32_t segment, uint64_t off
         inspect->totals.damaged++;
     if (inspect->events->damage != NULL)
         inspect->events->damage(inspect->events->context, &place, torn, what);
+}
+
+/* Behind the checkpoint: what stands before it is verified, but its messages are in the image or finished. */
+static bool is_tail(const struct spool_inspect *inspect, uint32_t segment, uint64_t offset)
+{
+    const struct spool_super_checkpoint *from = &inspect->from;
+    const struct spool_place *place = inspect->current->stream == 'J'   ? &from->j
+                                      : inspect->current->stream == 'R' ? &from->r
+                                                                        : &from->d;
+
+    if (from->number == 0 || segment != place->segment)
+        return from->number == 0 || segment > place->segment;
+    return offset / SPOOL_RECORD_ALIGN >= place->offset_16;
+}
+
+struct spool_unit *inspect_state_add(struct spool_inspect *inspect, struct inspect_message *message,
+                                     bool held, uint32_t reason_at, uint32_t reason_size)
+{
+    struct inspect_state *state = inspect_array_add(&inspect->states);
+    size_t first = inspect->state_units.count;
+
+    for (uint32_t i = 0; state != NULL && i < message->unit_count; i++) {
+        struct spool_unit *unit = inspect_array_add(&inspect->state_units);
+
+        if (unit == NULL)
+            return NULL;
+        *unit = (struct spool_unit){0};
+    }
+    if (state == NULL || message->unit_count == 0)
+        return NULL;
+    *state = (struct inspect_state){first, reason_at, reason_size, held};
+    message->state = (uint32_t)inspect->states.count;
+    return (struct spool_unit *)inspect->state_units.items + first;
+}
+
+static bool is_message(const struct spool_record *record, bool front_ok, bool body_ok)
+{
+    if (!front_ok || record->unit_count == 0 || record->unit_count > SPOOL_UNITS_MAX)
+        return false;
+    return record->type == SPOOL_MSG || (record->type == SPOOL_COMMIT && body_ok) ||
+           (record->type == SPOOL_RELOC && (body_ok || (record->flags & SPOOL_RELOC_CHUNKED) == 0));
+}
+
+/* The states in a RELOC take the place of what J said before it was written. */
+static void see_states(struct spool_inspect *inspect, struct inspect_message *message,
+                       const struct spool_record *record, const uint8_t *bytes)
+{
+    struct spool_sections sections;
+    struct spool_states states;
+    struct spool_unit *units;
+
+    spool_record_sections(record, bytes, &sections);
+    if (!spool_states_decode(sections.states, record->unit_count, &states))
+        return;
+    units = inspect_state_add(inspect, message, states.held, (uint32_t)inspect->texts.size,
+                              (uint32_t)states.reason.size);
+    buf_append(&inspect->texts, states.reason);
+    if (units == NULL || inspect->texts.failed) {
+        inspect->error = -ENOMEM;
+        return;
+    }
+    for (uint32_t i = 0; i < record->unit_count; i++)
+        units[i] = spool_states_unit(&states, i);
 }
 
 static void see_record(void *context, uint32_t segment, uint64_t offset,
@@ -113,8 +176,7 @@ static void see_record(void *context, uint32_t segment, uint64_t offset,
     inspect->current_records++;
     if (inspect->events->record != NULL)
         inspect->events->record(inspect->events->context, &place, record, bytes, front_ok, body_ok);
-    if ((record->type != SPOOL_MSG && record->type != SPOOL_COMMIT) || !front_ok ||
-        record->unit_count > SPOOL_UNITS_MAX || (record->type == SPOOL_COMMIT && !body_ok))
+    if (!is_tail(inspect, segment, offset) || !is_message(record, front_ok, body_ok))
         return;
     message = inspect_array_add(&inspect->messages);
     if (message == NULL) {
@@ -124,10 +186,13 @@ static void see_record(void *context, uint32_t segment, uint64_t offset,
     *message = (struct inspect_message){
         .id = record->id,
         .order = inspect->order++,
-        .location = {segment, (uint32_t)(offset / SPOOL_RECORD_ALIGN), record->record_bytes},
+        .location = {segment | (place.stream == 'R' ? SPOOL_COLD : 0),
+                     (uint32_t)(offset / SPOOL_RECORD_ALIGN), record->record_bytes},
         .unit_count = record->unit_count,
         .suspect = !body_ok,
     };
+    if (record->type == SPOOL_RELOC)
+        see_states(inspect, message, record, bytes);
 }
 
 static void see_note(void *context, uint32_t segment, uint64_t offset,
@@ -135,13 +200,16 @@ static void see_note(void *context, uint32_t segment, uint64_t offset,
 {
     struct spool_inspect *inspect = context;
     struct spool_inspect_place place = {inspect->current->stream, segment, offset};
-    struct inspect_note *note = inspect_array_add(&inspect->notes);
+    struct inspect_note *note;
 
     inspect->totals.notes++;
     inspect->current_records++;
     if (inspect->events->note != NULL)
         inspect->events->note(inspect->events->context, &place, record,
                               slice_of(bytes + SPOOL_JOURNAL_HEADER_BYTES, record->text_bytes));
+    if (!is_tail(inspect, segment, offset))
+        return;
+    note = inspect_array_add(&inspect->notes);
     if (note == NULL) {
         inspect->error = -ENOMEM;
         return;
@@ -168,11 +236,11 @@ static void see_resolved(void *context, uint32_t segment, bool damaged)
     size_t kept = inspect->suspects_from;
 
     if (damaged)
-        damage(inspect, segment, inspect->chain.suspect_offset, false,
-               "acknowledged bytes that do not verify");
+        inspect_damage(inspect, inspect->current->stream, segment, inspect->chain.suspect_offset,
+                       false, "acknowledged bytes that do not verify");
     else if (inspect->chain.suspect_trace)
-        damage(inspect, segment, inspect->chain.suspect_offset, true,
-               "a write that never completed");
+        inspect_damage(inspect, inspect->current->stream, segment, inspect->chain.suspect_offset,
+                       true, "a write that never completed");
     for (size_t i = inspect->suspects_from; !damaged && i < inspect->messages.count; i++) {
         if (!messages[i].suspect)
             messages[kept++] = messages[i];
@@ -208,10 +276,11 @@ static void segment_report(struct spool_inspect *inspect, const struct spool_sca
     };
 
     if (!result->readable)
-        damage(inspect, told.number, 0, false,
-               "a header that does not verify, or is of another spool");
+        inspect_damage(inspect, told.stream, told.number, 0, false,
+                       "a header that does not verify, or is of another spool");
     else if (result->read_error)
-        damage(inspect, told.number, 0, false, "some of it cannot be read from the disk");
+        inspect_damage(inspect, told.stream, told.number, 0, false,
+                       "some of it cannot be read from the disk");
     inspect->totals.segments++;
     inspect->totals.bytes += told.size_bytes;
     inspect->totals.groups += told.groups;
@@ -271,7 +340,7 @@ static int stream_scan(struct spool_inspect *inspect, char stream, struct buf *e
         inspect->current = &segments[i];
         r = segment_scan(inspect, error);
     }
-    if (r == 0 && inspect->current != NULL)
+    if (r == 0 && inspect->current != NULL && inspect->current->stream == stream)
         spool_scan_end(&inspect->chain, scan_events(inspect, &events), &end);
     return r;
 }
@@ -289,6 +358,9 @@ int spool_inspect_scan(struct spool_inspect *inspect, const struct spool_inspect
     spool_items_sort(inspect->segments.items, inspect->segments.count,
                      sizeof(struct inspect_segment), segment_compare);
     inspect->events = events;
+    r = inspect_image(inspect);
+    if (r < 0)
+        buf_printf(error, "%s: out of memory", inspect->path);
     for (size_t i = 0; i < ARRAY_SIZE(inspect_streams) && r == 0; i++)
         r = stream_scan(inspect, inspect_streams[i], error);
     return r;
@@ -327,6 +399,10 @@ int spool_inspect_open(const char *path, struct spool_inspect **ret_inspect, str
     inspect->segments.item_bytes = sizeof(struct inspect_segment);
     inspect->messages.item_bytes = sizeof(struct inspect_message);
     inspect->notes.item_bytes = sizeof(struct inspect_note);
+    inspect->states.item_bytes = sizeof(struct inspect_state);
+    inspect->state_units.item_bytes = sizeof(struct spool_unit);
+    inspect->reasons.item_bytes = sizeof(struct inspect_text);
+    buf_init(&inspect->texts, UINT32_MAX);
     inspect->path = strdup(path);
     inspect->window = malloc(SPOOL_SCAN_WINDOW_BYTES);
     if (inspect->path == NULL || inspect->window == NULL)
@@ -358,6 +434,10 @@ void spool_inspect_close(struct spool_inspect **inspect)
     free(i->segments.items);
     free(i->messages.items);
     free(i->notes.items);
+    free(i->states.items);
+    free(i->state_units.items);
+    free(i->reasons.items);
+    buf_deinit(&i->texts);
     free(i->units);
     free(i->window);
     free(i->path);

@@ -15,7 +15,7 @@ struct spool_inspect;
 
 /* Where something stands. */
 struct spool_inspect_place {
-    char stream; /* 'D', 'J' or 'R' */
+    char stream; /* 'D', 'R', 'J', or 'C' (a checkpoint) */
     uint32_t segment;
     uint64_t offset;
 };

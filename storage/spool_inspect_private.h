@@ -20,12 +20,13 @@ struct inspect_segment {
     uint64_t size_bytes;
 };
 
-struct inspect_message { /* MSG, COMMIT or RELOC */
+struct inspect_message { /* MSG, COMMIT or RELOC, or named by a checkpoint */
     uint64_t id;
     uint64_t order; /* of finding: a later one of the same id counts */
     struct spool_location location;
     uint32_t unit_count;
-    bool suspect; /* its envelope verifies and its body does not */
+    uint32_t state; /* 1 + its place in `states`; 0: all its units are open */
+    bool suspect;   /* its envelope verifies and its body does not */
 };
 
 struct inspect_note {
@@ -37,15 +38,30 @@ struct inspect_note {
     uint8_t type, attempts;
 };
 
+/* What a checkpoint or a RELOC says of a message's units: where J goes on from. */
+struct inspect_state {
+    size_t unit_first;               /* in `state_units` */
+    uint32_t reason_at, reason_size; /* in `texts` */
+    bool held;
+};
+
+struct inspect_text {
+    uint32_t number;
+    uint32_t at, size; /* in `texts` */
+};
+
 struct spool_inspect {
     char *path;
     int dir_fd;
     struct spool_super super;
-    struct inspect_array segments; /* by stream (J, D), then number */
+    struct inspect_array segments; /* by stream (J, D, R), then number */
     struct inspect_array messages, notes;
-    size_t suspects_from; /* in `messages`: what the next resolved() speaks of */
-    bool replayed;        /* messages and notes are in order of id */
-    uint8_t *window;      /* SPOOL_SCAN_WINDOW_BYTES */
+    struct inspect_array states, state_units, reasons;
+    struct buf texts;
+    struct spool_super_checkpoint from; /* the tails begin here; number 0: all is tail */
+    size_t suspects_from;               /* in `messages`: what the next resolved() speaks of */
+    bool replayed;                      /* messages and notes are in order of id */
+    uint8_t *window;                    /* SPOOL_SCAN_WINDOW_BYTES */
     struct spool_inspect_totals totals;
     /* while scanning */
     const struct spool_inspect_events *events;
@@ -63,12 +79,25 @@ struct spool_inspect {
 
 const struct inspect_segment *inspect_segment_find(const struct spool_inspect *inspect, char stream,
                                                    uint32_t number);
+void inspect_damage(struct spool_inspect *inspect, char stream, uint32_t segment, uint64_t offset,
+                    bool torn, const char *what);
+/* Gives `message` a state of its own; its units are zeroed, to be filled in at once. NULL: no memory. */
+struct spool_unit *inspect_state_add(struct spool_inspect *inspect, struct inspect_message *message,
+                                     bool held, uint32_t reason_at, uint32_t reason_size);
+/* The newest checkpoint that verifies, if any; the damage of others is told. 0 or -ENOMEM. */
+int inspect_image(struct spool_inspect *inspect);
 /* `size` bytes of a segment. 0 or -errno (-ENODATA: the file ends before). */
 int inspect_read(struct spool_inspect *inspect, const struct inspect_segment *segment, void *to,
                  size_t size, uint64_t offset);
-/* A record of D that verifies, header and front, read into `window`. 0, -EBADMSG or -errno. */
+/* A record of D or, with SPOOL_COLD in the number, R that verifies, header and front, read into `window`. 0, -EBADMSG or
+ * -errno. */
 int inspect_record(struct spool_inspect *inspect, uint32_t segment_number, uint64_t offset,
                    struct spool_record *ret_record, struct spool_sections *ret_sections);
+static inline bool inspect_is_chunked(const struct spool_record *record)
+{
+    return record->type == SPOOL_COMMIT ||
+           (record->type == SPOOL_RELOC && (record->flags & SPOOL_RELOC_CHUNKED) != 0);
+}
 /* Do all its chunks verify (QUEUE I6)? -EBADMSG: no. */
 int inspect_chunks_ok(struct spool_inspect *inspect, const struct spool_chunk_list *list);
 

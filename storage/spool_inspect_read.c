@@ -27,7 +27,8 @@ int inspect_read(struct spool_inspect *inspect, const struct inspect_segment *se
 int inspect_record(struct spool_inspect *inspect, uint32_t segment_number, uint64_t offset,
                    struct spool_record *ret_record, struct spool_sections *ret_sections)
 {
-    const struct inspect_segment *segment = inspect_segment_find(inspect, 'D', segment_number);
+    const struct inspect_segment *segment = inspect_segment_find(
+        inspect, (segment_number & SPOOL_COLD) != 0 ? 'R' : 'D', segment_number & ~SPOOL_COLD);
     int r;
 
     if (segment == NULL || offset + SPOOL_RECORD_HEADER_BYTES > segment->size_bytes)
@@ -162,7 +163,7 @@ int spool_inspect_read(struct spool_inspect *inspect, const struct spool_locatio
     if (r == 0 && sections.head.size > 0)
         r = piece(context, sections.head);
     if (r == 0)
-        r = record.type == SPOOL_COMMIT ? chunks_give(&body, sections.body)
+        r = inspect_is_chunked(&record) ? chunks_give(&body, sections.body)
                                         : body_give(&body, sections.body);
     buf_deinit(&skips);
     return r;

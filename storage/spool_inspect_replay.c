@@ -27,7 +27,30 @@ struct fate {
     bool aborted, held;
     uint32_t done;
     const struct inspect_note *reason; /* the newest DEFER */
+    struct slice first_reason;         /* of the checkpoint or the RELOC, before that */
 };
+
+/* Where J goes on from. */
+static void fate_begin(struct spool_inspect *inspect, const struct inspect_message *message,
+                       struct fate *fate)
+{
+    const struct inspect_state *states = inspect->states.items;
+    const struct inspect_state *state;
+
+    *fate = (struct fate){0};
+    if (message->state == 0) {
+        memset(inspect->units, 0, message->unit_count * sizeof(struct spool_unit));
+        return;
+    }
+    state = &states[message->state - 1];
+    memcpy(inspect->units, (struct spool_unit *)inspect->state_units.items + state->unit_first,
+           message->unit_count * sizeof(struct spool_unit));
+    for (uint32_t i = 0; i < message->unit_count; i++)
+        fate->done += inspect->units[i].state == SPOOL_UNIT_DONE;
+    fate->held = state->held;
+    fate->first_reason =
+        slice_first(slice_skip(buf_slice(&inspect->texts), state->reason_at), state->reason_size);
+}
 
 static void fate_units(struct spool_inspect *inspect, struct fate *fate,
                        const struct inspect_note *note, uint32_t unit_count)
@@ -52,7 +75,6 @@ static void fate_units(struct spool_inspect *inspect, struct fate *fate,
 static int fate_replay(struct spool_inspect *inspect, const struct inspect_message *message,
                        const struct inspect_note *notes, size_t count, struct fate *ret_fate)
 {
-    *ret_fate = (struct fate){0};
     if (message->unit_count > inspect->unit_capacity) {
         struct spool_unit *grown = realloc(inspect->units, message->unit_count * sizeof(*grown));
 
@@ -61,8 +83,7 @@ static int fate_replay(struct spool_inspect *inspect, const struct inspect_messa
         inspect->units = grown;
         inspect->unit_capacity = message->unit_count;
     }
-    if (message->unit_count > 0)
-        memset(inspect->units, 0, message->unit_count * sizeof(struct spool_unit));
+    fate_begin(inspect, message, ret_fate);
     for (size_t i = 0; i < count; i++) {
         const struct inspect_note *note = &notes[i];
 
@@ -112,7 +133,7 @@ static int message_open(struct spool_inspect *inspect, const struct inspect_mess
     if (r < 0)
         return r;
     message->body_bytes = record.body_bytes;
-    if (record.type == SPOOL_COMMIT) {
+    if (inspect_is_chunked(&record)) {
         if (!spool_chunk_list_decode(sections.body, &list))
             return -EBADMSG;
         message->body_bytes = list.body_bytes;
@@ -124,7 +145,7 @@ static int message_open(struct spool_inspect *inspect, const struct inspect_mess
     message->location = found->location;
     message->head_bytes = record.head_bytes;
     message->arrival_s = record.arrival_s;
-    message->flags = record.flags;
+    message->flags = record.flags & (uint8_t)~SPOOL_RELOC_CHUNKED;
     message->unit_count = record.unit_count;
     buf_reset(copy);
     buf_append(copy, sections.envelope);
@@ -132,7 +153,7 @@ static int message_open(struct spool_inspect *inspect, const struct inspect_mess
     if (copy->failed)
         return -ENOMEM;
     message->envelope = slice_first(buf_slice(copy), sections.envelope.size);
-    if (record.type == SPOOL_COMMIT) {
+    if (inspect_is_chunked(&record)) {
         if (!spool_chunk_list_decode(slice_skip(buf_slice(copy), sections.envelope.size), &list))
             return -EBADMSG;
         r = inspect_chunks_ok(inspect, &list);
@@ -164,6 +185,7 @@ static int message_present(struct spool_inspect *inspect, const struct inspect_m
     }
     message.held = fate.held;
     message.units = inspect->units;
+    message.reason = fate.first_reason;
     if (fate.reason != NULL)
         message.reason = reason_read(inspect, fate.reason, reason);
     inspect->totals.messages++;

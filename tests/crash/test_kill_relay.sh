@@ -52,6 +52,7 @@ hostname = "relay.test"
 relay_networks = {"127.0.0.0/8"}
 smtp_listen = {"127.0.0.31:$port"}
 pop3_listen = {}
+log_level = "notice"
 allow_private_mail_hosts = true
 dns_servers = {"127.0.0.1:9"}
 route "*" { via = "127.0.0.32:$sink_port" }

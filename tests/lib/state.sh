@@ -55,9 +55,13 @@ state_keep_logs() {
     done
 }
 
+# A pipe that nothing is ever written to. One for all: bash keeps the number of each process it once started for such a
+# pipe, and after some ten thousand of them takes a server with the same number for it, and waits for that for ever.
+exec {STATE_SILENCE}<> <(:)
+
 # A moment between two looks at something that has no way to call us.
 state_moment() {
-    read -rt 0.05 <> <(:) || true
+    read -rt 0.05 -u "$STATE_SILENCE" || true
 }
 
 # Waits until COMMAND succeeds, at most `seconds`; says what was waited for when it never does.
@@ -87,7 +91,7 @@ has() {
 process_start() {
     local name=$1
     shift
-    "$@" >>"$STATE/log/$name.log" 2>&1 </dev/null &
+    "$@" >>"$STATE/log/$name.log" 2>&1 </dev/null {STATE_SILENCE}<&- &
     PROCESS_PIDS[$name]=$!
 }
 

@@ -11,7 +11,7 @@ declare -A allowed=(
     [dns]='(core|dns)/'
     [queue]='(core|storage|queue)/'
     [daemon]='(core|storage|proto|dns|queue|daemon)/'
-    [cli]='(core|storage|cli)/|daemon/(settings|users_file)'
+    [cli]='(core|storage|cli)/|daemon/(settings|users_file)|queue/envelope'
     [bench]='(core|proto|queue|storage|dns|bench)/'
 )
 # The settings table and the accounts file stand over core/ alone, because cli/ uses them too.
