@@ -120,6 +120,7 @@ disk_record() {
     process_stop sink || true
     umount "$STATE/$DISK_SERVER"
     process_stop recorder || fail "the recorder failed: $(tail -n 1 "$STATE/log/recorder.log")"
+    umount "$STATE/glass"
     rm "$STATE/memory/image"
     printf '%s: %d letters answered 250, %d moments, %d MiB written, in %s\n' "$kind" \
         "$(cat "$STATE"/sent.* | wc -l)" $(($("$RECORDER" now "$STATE/memory") - disk_from)) \

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,6 +240,10 @@ int recorder_disk(int argc, char **argv)
     if (session == NULL || config == NULL || fuse_set_signal_handlers(session) != 0 ||
         fuse_session_mount(session, argv[2]) != 0)
         errx(2, "%s: cannot mount the disk", argv[2]);
+    /* The file system on this disk is mounted in the namespace we leave here. Were we its last process, we should have to
+     * unmount what cannot be unmounted without us, and never end. */
+    if (unshare(CLONE_NEWNS) < 0)
+        err(2, "a mount namespace of its own");
     r = fuse_session_loop_mt(session, config);
     fuse_session_unmount(session);
     fuse_remove_signal_handlers(session);

@@ -21,7 +21,7 @@ if [ -z "${INSIDE:-}" ]; then
     crash_seed
     # Everything happens inside, whose end takes all mounts, loop devices and processes with it, whatever ended it.
     PROCESS_SIGNALS[inside]=KILL
-    INSIDE=$STATE KILAT_SEED=$KILAT_SEED unshare --mount --pid --fork --kill-child \
+    INSIDE=$STATE KILAT_SEED=$KILAT_SEED setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child \
         --propagation "$NAMESPACE_PROPAGATION" bash "$0" "$@" &
     PROCESS_PIDS[inside]=$!
     status=0
