@@ -145,7 +145,7 @@ disk_queue_is_empty() {
 }
 
 # What the ledgers say at the cut: owed (answered 250, not at the sink), owed.local, before (at the sink), and early: at
-# the sink for seconds, so known as delivered.
+# the sink for a second, so known as delivered.
 disk_ledgers() {
     local sink=$1 local_bytes=$3 later=$5 received=$7 received_before=$8
     rm -rf "$STATE/cut"
@@ -182,7 +182,7 @@ disk_none() { # cut, what, list of numbers
 
 disk_judge() { # cut
     disk_none "$1" "answered 250 and missing" "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")"
-    disk_none "$1" "altered" "$(grep -hE ' altered$' "$STATE/arrived" "$STATE/cut/mailbox")"
+    disk_none "$1" "altered" "$(grep -hE ' altered( |$)' "$STATE/arrived" "$STATE/cut/mailbox")"
     disk_none "$1" "known as delivered and sent again" "$(LC_ALL=C comm -12 "$STATE/cut/early" "$STATE/cut/arrived")"
     disk_none "$1" "answered 250 and not in the mailbox" \
         "$(LC_ALL=C comm -23 "$STATE/cut/owed.local" <(uniq "$STATE/cut/mailbox.numbers"))"

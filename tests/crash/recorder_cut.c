@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define COPY_BYTES (1u << 20)
-#define BEFORE_NS 3000000000u
+#define BEFORE_NS 1000000000u
 #define PENDING_TRIES                                                                              \
     4 /* a moment with nothing pending is the dullest: so often another one is looked for */
 
@@ -234,19 +234,22 @@ static bool apply_pending(const struct recording *recording, const struct record
     return kept > 0;
 }
 
-/* The ledgers as they were when the last operation before `moment_ns` arrived, or at the very beginning. */
-static void ledgers_at(const struct recording *recording, uint64_t moment_ns,
-                       uint64_t ret_bytes[RECORDER_LEDGERS_MAX])
+/* How long ledger `which` was a while before it last grew to what it was at `cut`. Counted from there and not from the
+ * cut, because while a server is down its ledgers stand still, and what was in doubt stays in doubt. */
+static uint64_t ledger_before(const struct recording *recording, const struct recorder_op *cut,
+                              int which)
 {
-    const struct recorder_op *last = NULL;
+    uint64_t grown_ns = cut->arrived_ns, bytes = 0;
 
     for (size_t i = 0; i < recording->count; i++)
-        if (recording->ops[i].arrived_ns <= moment_ns &&
-            (last == NULL || recording->ops[i].arrived > last->arrived))
-            last = &recording->ops[i];
-    memset(ret_bytes, 0, RECORDER_LEDGERS_MAX * sizeof(*ret_bytes));
-    if (last != NULL)
-        memcpy(ret_bytes, last->ledger_bytes, sizeof(last->ledger_bytes));
+        if (recording->ops[i].ledger_bytes[which] == cut->ledger_bytes[which] &&
+            recording->ops[i].arrived_ns < grown_ns)
+            grown_ns = recording->ops[i].arrived_ns;
+    for (size_t i = 0; i < recording->count; i++)
+        if (recording->ops[i].arrived_ns + BEFORE_NS <= grown_ns &&
+            recording->ops[i].ledger_bytes[which] > bytes)
+            bytes = recording->ops[i].ledger_bytes[which];
+    return bytes;
 }
 
 static const struct recorder_op *op_at(const struct recording *recording, uint64_t moment)
@@ -269,7 +272,7 @@ int recorder_cut(int argc, char **argv)
 {
     struct recording recording;
     const struct recorder_op *cut;
-    uint64_t moment, seed, before[RECORDER_LEDGERS_MAX];
+    uint64_t moment, seed;
     size_t durable, pending = 0, kept = 0;
     enum fate fate;
     int durable_fd, image_fd;
@@ -291,10 +294,9 @@ int recorder_cut(int argc, char **argv)
         pending++;
         kept += apply_pending(&recording, &recording.ops[i], fate, &seed, image_fd);
     }
-    ledgers_at(&recording, cut->arrived_ns > BEFORE_NS ? cut->arrived_ns - BEFORE_NS : 0, before);
     printf("%zu %zu", pending, kept);
     for (int i = 0; i < RECORDER_LEDGERS_MAX; i++)
-        printf(" %" PRIu64 " %" PRIu64, cut->ledger_bytes[i], before[i]);
+        printf(" %" PRIu64 " %" PRIu64, cut->ledger_bytes[i], ledger_before(&recording, cut, i));
     printf("\n");
     return 0;
 }

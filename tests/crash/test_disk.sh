@@ -42,5 +42,5 @@ for ((i = 0; i < ${#file_systems[@]}; i++)); do
     disk_record "${file_systems[i]}"
     disk_replay "${file_systems[i]}" "$share"
 done
-printf '%d cuts: %d letters owed after them, 0 missing, 0 altered; %d sent twice within the last seconds before a cut\n' \
+printf '%d cuts: %d letters owed after them, 0 missing, 0 altered; %d sent twice, having reached the sink within the last second before a cut\n' \
     "$cuts" "$DISK_OWED" "$DISK_DOUBLES"
