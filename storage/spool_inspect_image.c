@@ -1,56 +1,26 @@
 #include "storage/spool_inspect_private.h"
 
-#include "core/crc32c.h"
-
 #include <errno.h>
 #include <stdio.h>
 
 /* The checkpoint that recovery would begin with: what was unfinished when it was written, and where the tails of the logs
  * begin that it does not know. All its blocks are verified before one of them is believed. */
 
-#define BLOCK_HEADER_BYTES 64u
-#define BLOCK_MAGIC 0x4b48434bu /* "KCHK" */
-
 static_assert(SPOOL_IMAGE_BLOCK_BYTES <= SPOOL_SCAN_WINDOW_BYTES, "a block fits the window");
-
-struct block {
-    uint32_t used_bytes;
-    bool last;
-};
-
-static uint32_t get_32(const uint8_t *from)
-{
-    return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
-}
-
-static uint64_t get_64(const uint8_t *from)
-{
-    return get_32(from) | (uint64_t)get_32(from + 4) << 32;
-}
 
 /* Block `index` into the window. 0, -EBADMSG or -errno. */
 static int block_read(struct spool_inspect *inspect, int fd, uint64_t number, uint32_t index,
-                      struct block *ret_block)
+                      struct spool_image_header *ret_header)
 {
-    const uint8_t *bytes = inspect->window;
     ssize_t got = file_read_some(fd, inspect->window, SPOOL_IMAGE_BLOCK_BYTES,
                                  (uint64_t)index * SPOOL_IMAGE_BLOCK_BYTES);
-    uint32_t crc;
 
     if (got < 0)
         return (int)got;
-    if ((size_t)got < BLOCK_HEADER_BYTES || get_32(bytes) != BLOCK_MAGIC)
-        return -EBADMSG;
-    ret_block->used_bytes = get_32(bytes + 4);
-    ret_block->last = get_32(bytes + 24) == 1;
-    if (ret_block->used_bytes < BLOCK_HEADER_BYTES || ret_block->used_bytes > (size_t)got ||
-        get_64(bytes + 8) != number || get_32(bytes + 16) != index)
-        return -EBADMSG;
-    crc = crc32c(0, slice_of(inspect->super.uuid, SPOOL_UUID_BYTES));
-    crc = crc32c(crc, slice_of(bytes, BLOCK_HEADER_BYTES - 4));
-    crc = crc32c(crc,
-                 slice_of(bytes + BLOCK_HEADER_BYTES, ret_block->used_bytes - BLOCK_HEADER_BYTES));
-    return crc == get_32(bytes + BLOCK_HEADER_BYTES - 4) ? 0 : -EBADMSG;
+    return spool_image_header_decode(slice_of(inspect->window, (size_t)got), inspect->super.uuid,
+                                     number, index, ret_header)
+               ? 0
+               : -EBADMSG;
 }
 
 /* ---- what stands in it ---------------------------------------------------------------------- */
@@ -117,12 +87,12 @@ static int image_entry(void *context, const struct spool_image_entry *entry)
     return 0;
 }
 
-static int block_take(struct spool_inspect *inspect, const struct block *block)
+static int block_take(struct spool_inspect *inspect, const struct spool_image_header *header)
 {
     static const struct spool_image_events events = {NULL, image_text, image_entry};
     struct spool_image_events with_context = events;
-    struct slice payload =
-        slice_of(inspect->window + BLOCK_HEADER_BYTES, block->used_bytes - BLOCK_HEADER_BYTES);
+    struct slice payload = slice_of(inspect->window + SPOOL_IMAGE_HEADER_BYTES,
+                                    header->used_bytes - SPOOL_IMAGE_HEADER_BYTES);
     uint32_t offset = 0;
     int r = 0;
 
@@ -135,13 +105,13 @@ static int block_take(struct spool_inspect *inspect, const struct block *block)
 /* Reads all blocks: first only to verify them, then to take what stands in them. */
 static int image_walk(struct spool_inspect *inspect, int fd, uint64_t number, bool take)
 {
-    struct block block = {0};
+    struct spool_image_header header = {0};
     int r = 0;
 
-    for (uint32_t index = 0; r == 0 && !block.last; index++) {
-        r = block_read(inspect, fd, number, index, &block);
+    for (uint32_t index = 0; r == 0 && !header.last; index++) {
+        r = block_read(inspect, fd, number, index, &header);
         if (r == 0 && take)
-            r = block_take(inspect, &block);
+            r = block_take(inspect, &header);
     }
     return r;
 }

@@ -14,27 +14,44 @@
 
 /* ---- the two slots -------------------------------------------------------------------------- */
 
+/* A slot that was written and does not verify was perhaps the newer one: then an epoch and ids were given out that the
+ * other slot does not know of, at most those that one write makes known. They are left out, since no id and no LSN may be
+ * used twice (QUEUE I23). */
+static void super_skip_lost(struct spool_super *super)
+{
+    super->epoch++;
+    super->id_limit += SPOOL_ID_GAP;
+}
+
 int spool_super_read(int dir_fd, struct spool_super *ret_super)
 {
-    uint8_t slots[2 * SPOOL_BLOCK_BYTES];
+    static const uint8_t never_written[SPOOL_BLOCK_BYTES];
+    uint8_t slots[2][SPOOL_BLOCK_BYTES] = {0};
     struct spool_super slot;
-    bool found = false;
+    bool found = false, lost = false;
+    ssize_t got;
     int fd;
     int r = file_open(dir_fd, SUPER_NAME, FILE_READ, 0, &fd);
 
     if (r < 0)
         return r;
-    r = file_read_all(fd, slots, sizeof(slots), 0);
+    got = file_read_some(fd, slots, sizeof(slots), 0);
     (void)file_close(fd); /* nothing was written */
-    if (r < 0)
-        return r == -ENODATA ? -EBADMSG : r;
+    if (got < 0)
+        return (int)got;
+    lost = (size_t)got < sizeof(slots);
     for (int i = 0; i < 2; i++) {
-        if (!spool_super_decode(slots + (size_t)i * SPOOL_BLOCK_BYTES, &slot) ||
-            (found && slot.sequence < ret_super->sequence))
+        if (!spool_super_decode(slots[i], &slot)) {
+            lost = lost || memcmp(slots[i], never_written, SPOOL_BLOCK_BYTES) != 0;
+            continue;
+        }
+        if (found && slot.sequence < ret_super->sequence)
             continue;
         *ret_super = slot;
         found = true;
     }
+    if (found && lost)
+        super_skip_lost(ret_super);
     return found ? 0 : -EBADMSG;
 }
 
