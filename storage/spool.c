@@ -116,6 +116,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     list_node_init(&spool->restore_task.node);
     list_init(&spool->idle_segments);
     spool_reuse_init(spool);
+    spool_relocate_init(spool);
     list_init(&spool->hot_groups);
     list_init(&spool->room_waiters);
     timer_init(&spool->journal_timer, spool_journal_timer_fire);
@@ -130,6 +131,7 @@ static void spool_free(struct spool *spool)
     timer_disarm(&spool->shard->timers, &spool->journal_timer);
     shard_undefer(&spool->stop_task);
     shard_undefer(&spool->restore_task);
+    spool_relocate_deinit(spool);
     (void)spool_restore_end(spool);
     free(spool->old_journals);
     spool_group_cool_all(spool);
@@ -203,7 +205,7 @@ static bool stop_complete(struct spool *spool)
     spool_log_flush(&spool->j);
     if (!spool_log_idle(&spool->j) || !spool_log_idle(&spool->r) || spool->reads_in_flight > 0 ||
         spool->super_op.in_flight || spool->d.maker.op.in_flight || spool->j.maker.op.in_flight ||
-        spool->r.maker.op.in_flight || spool->reuse.op.in_flight)
+        spool->r.maker.op.in_flight || spool->reuse.op.in_flight || !spool_relocate_idle(spool))
         return false;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         if (spool->segments[i]->open_op.in_flight)

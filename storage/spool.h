@@ -51,9 +51,10 @@ struct spool_config {
     uint64_t hot_bytes_max;  /* group memory kept for sending; beyond it bodies are read again */
     uint64_t gather_bytes_max; /* groups not yet durable; beyond it appends answer -EAGAIN */
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
-    uint64_t
-        keep_free_bytes; /* of the file system: accepting leaves them, besides what the spool itself keeps in
-                                  reserve */
+    /* What is left of a segment this old is copied to the cold lane (0: 600), when it is less than so much (0: 30). */
+    uint32_t reclaim_after_s, reclaim_live_percent;
+    /* Of the file system: accepting leaves them, besides what the spool itself keeps in reserve. */
+    uint64_t keep_free_bytes;
     bool force_file_system; /* accept tmpfs and others than ext4 and XFS */
     bool buffered;          /* never try O_DIRECT (tests of the fallback) */
     int32_t owner_pid;      /* written to LOCK, for what a second process is told; 0: none */
@@ -277,6 +278,7 @@ struct spool_counters {
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
     uint64_t groups_cached;      /* of `groups`: acknowledged without a flush */
     uint64_t flushes;            /* syncs besides the writes that are durable by themselves */
+    uint64_t relocated;          /* messages copied to the cold lane */
     uint64_t relocated_bytes;    /* written to the cold lane */
     uint64_t live_bytes;         /* of records that are needed */
     uint64_t segments_reused;    /* became spares again while running */

@@ -312,11 +312,14 @@ void spool_live_restored(struct spool *spool)
     for (uint32_t i = 0; i < spool->segment_count;) {
         struct spool_segment *segment = spool->segments[i];
 
+        if (segment->earlier)
+            segment->sealed_ns = spool->shard->now_ns; /* its true age nobody knows */
         segment->earlier = false;
         spool_live_check(segment);
         if (i < spool->segment_count && spool->segments[i] == segment)
             i++;
     }
+    spool_relocate_start(spool);
 }
 
 void spool_live_deinit(struct spool *spool)

@@ -147,6 +147,17 @@ static void log_retire_current(struct spool_log *log)
     }
 }
 
+struct spool_segment *spool_log_end_segment(struct spool_log *log)
+{
+    struct spool_segment *segment = log->current;
+
+    ASSERT(spool_log_idle(log) && log->stream != 'J' && !log->unflushed);
+    if (segment == NULL || segment->used_bytes == SPOOL_BLOCK_BYTES)
+        return NULL;
+    log_retire_current(log);
+    return segment;
+}
+
 int spool_log_error(const struct spool_log *log)
 {
     int error = log->maker.error != 0 ? log->maker.error : log->maker.source->error;

@@ -81,6 +81,7 @@ struct spool_segment {
     bool sealed;
     bool earlier;               /* of an earlier life, and not all of that has been presented yet */
     bool damaged;               /* goes to quarantine/ instead of being used again */
+    uint64_t relocate_ns;       /* not before: what lives there could not be moved just now */
     bool failed;                /* a write to it failed: its blocks are not used again */
     struct list_node dead_node; /* of spool->dead_segments: nothing on it is needed */
     /* groups in memory, ascending by place */
@@ -233,6 +234,49 @@ void spool_maker_run(struct spool_maker *maker);
 /* The same without waiting for the retry: something has changed. */
 void spool_maker_hurry(struct spool_maker *maker);
 
+/* ---- the cold lane (spool_relocate.c) -------------------------------------------------------- */
+
+enum spool_relocate_step {
+    SPOOL_RELOCATE_IDLE,
+    SPOOL_RELOCATE_OPENING,
+    SPOOL_RELOCATE_READING,
+    SPOOL_RELOCATE_COPYING, /* until the copies of one window are durable */
+    SPOOL_RELOCATE_CUTTING, /* a segment of the cold lane that was ended early */
+};
+/* One segment at a time is read, window by window, and what lives in it is copied. */
+struct spool_relocate {
+    struct timer timer;
+    struct shard_task task;
+    enum spool_relocate_step step;
+    struct spool_segment *segment; /* being emptied, or cut; held */
+    struct spool_segment_waiter waiter;
+    struct ring_op op;
+    uint8_t *window;
+    uint32_t window_bytes; /* read */
+    uint64_t offset;       /* of the window in the segment */
+    uint32_t copies;       /* gathered and not durable yet */
+    bool failed;           /* the cold lane cannot be written */
+    bool second;           /* copying what outlived the cold lane's own segments */
+    struct spool_unit *units;
+    uint32_t unit_capacity;
+    /* of the job that cuts */
+    int dir_fd;
+    char name[SPOOL_NAME_SIZE];
+};
+/* One message on its way. */
+struct spool_copy {
+    struct list_node node; /* of group->copies */
+    uint64_t id;
+    struct spool_location from, to;
+    bool chunked;
+};
+void spool_relocate_init(struct spool *spool);
+void spool_relocate_deinit(struct spool *spool);
+/* All of earlier lives was handed over. */
+void spool_relocate_start(struct spool *spool);
+bool spool_relocate_idle(const struct spool *spool);
+void spool_relocate_group_done(struct spool *spool, struct spool_group *group, int result);
+
 /* ---- group memory (spool_group.c) ----------------------------------------------------------- */
 
 /* Groups are carved from slabs, one behind the other, so that a group of one small message costs
@@ -324,6 +368,8 @@ bool spool_log_idle(const struct spool_log *log);
 /* What was acknowledged without a flush is flushed soon, also when nothing more is appended: wait for
  * spool_log_flushed(). */
 void spool_log_want_flush(struct spool_log *log);
+/* The log is idle: what comes next goes to another segment. NULL when there is no current one, or nothing in it. */
+struct spool_segment *spool_log_end_segment(struct spool_log *log);
 bool spool_log_flushed(const struct spool_log *log);
 /* -ENOSPC or -EIO when no segment can be had and the current one is full. */
 int spool_log_error(const struct spool_log *log);
@@ -360,6 +406,7 @@ struct spool {
     struct list_node
         dead_segments; /* oldest first; J is not durable far enough yet, or the job is busy */
     struct spool_reuse reuse;
+    struct spool_relocate relocate;
     struct list_node hot_groups; /* oldest first, none with readers */
     uint64_t hot_bytes;
     struct list_node room_waiters;
@@ -381,7 +428,6 @@ void spool_room_check(struct spool *spool);
 /* Called by spool_log.c: what waits for a group learns its fate. */
 void spool_append_group_done(struct spool *spool, struct spool_group *group, int result);
 void spool_journal_group_done(struct spool *spool, struct spool_group *group, int result);
-void spool_relocate_group_done(struct spool *spool, struct spool_group *group, int result);
 void spool_journal_timer_fire(struct timer *timer);
 
 /* Shared by append and upload: may `record_bytes` more gather? 0, -EAGAIN, -ENOSPC, -EIO. */

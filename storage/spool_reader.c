@@ -251,10 +251,11 @@ static int reader_front(struct spool_reader *reader)
     const struct spool_record *record = &reader->front.record;
     uint64_t stored, skipped;
 
-    if (record->type != SPOOL_MSG && record->type != SPOOL_COMMIT)
+    if (record->type != SPOOL_MSG && record->type != SPOOL_COMMIT && record->type != SPOOL_RELOC)
         return -EBADMSG;
     spool_record_sections(record, reader->front.bytes, &reader->sections);
-    reader->chunked = record->type == SPOOL_COMMIT;
+    reader->chunked = record->type == SPOOL_COMMIT ||
+                      (record->type == SPOOL_RELOC && (record->flags & SPOOL_RELOC_CHUNKED));
     stored = record->body_bytes;
     if (reader->chunked) {
         if (!spool_chunk_list_decode(reader->sections.body, &reader->list))
@@ -271,7 +272,7 @@ static int reader_front(struct spool_reader *reader)
         .envelope = reader->sections.envelope,
         .head = reader->sections.head,
         .body_bytes = stored - skipped,
-        .flags = record->flags,
+        .flags = record->flags & (uint8_t)~SPOOL_RELOC_CHUNKED,
         .arrival_s = record->arrival_s,
         .hot = reader->front.group != NULL,
     };
