@@ -42,7 +42,7 @@ disk_make() { # file system, file
 # Sets disk_loop.
 disk_mount_recorded() { # file system
     process_start recorder "$RECORDER" disk "$STATE/memory" "$STATE/glass" \
-        "$STATE/sent.sink" "$STATE/sent.local" "$STATE/sent.later" "$STATE/received"
+        "$STATE/sent.sink" "$STATE/sent.local" "$STATE/sent.later" "$STATE/received" "$STATE/fetched"
     wait_until 20 "the recorded disk" test -e "$STATE/glass/disk"
     disk_loop=$(losetup --find --show --direct-io=on "$STATE/glass/disk")
     mount -t "$1" ${DISK_MOUNT_OPTIONS:+-o "$DISK_MOUNT_OPTIONS"} "$disk_loop" "$STATE/$DISK_SERVER"
@@ -51,6 +51,7 @@ disk_mount_recorded() { # file system
 
 disk_configure() {
     smtp_port=$(port_free)
+    pop3_port=$(port_free)
     sink_port=$(port_free)
     later_port=$(port_free)
     kilat_configure "$DISK_SERVER" <<END
@@ -58,7 +59,7 @@ hostname = "surat.kawan.test"
 local_domains = {"kawan.test"}
 relay_networks = {"127.0.0.0/8"}
 smtp_listen = {"127.0.0.34:$smtp_port"}
-pop3_listen = {}
+pop3_listen = {"127.0.0.34:$pop3_port"}
 allow_private_mail_hosts = true
 dns_servers = {"127.0.0.1:9"}
 route "*" { via = "127.0.0.35:$sink_port" }
@@ -87,11 +88,11 @@ disk_send_stop() {
 # Each half of the load ends in the middle of the work: the first by kill -9, the second in good order.
 disk_load() {
     local to
-    : >"$STATE/received"
     process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/received"
     disk_send sink siapa@sink.test 4 1
     disk_send local fadli@kawan.test 3 1000000
     disk_send later nanti@nanti.test 1 2000000
+    process_start fetcher "$LEDGER" fetch "127.0.0.34:$pop3_port" fadli@kawan.test rahasia "$STATE/fetched" "$STATE/stop.fetcher"
     wait_until "$DISK_PATIENCE_S" "half of the letters" disk_sent_reach local $((DISK_LETTERS / 2))
     kilat_kill "$DISK_SERVER"
     kilat_start "$DISK_SERVER"
@@ -99,14 +100,18 @@ disk_load() {
     for to in sink local later; do
         disk_send_stop "$to"
     done
+    : >"$STATE/stop.fetcher"
+    wait_until "$DISK_PATIENCE_S" "the user to end" process_gone "${PROCESS_PIDS[fetcher]}"
 }
 
 # Records a server under load on `kind`; $STATE/memory holds it then. Sets disk_from, the moment the load began.
 disk_record() {
     local kind=$1 started_ms
     started_ms=$(report_now_ms)
-    rm -f "$STATE"/memory/* "$STATE"/sent.* "$STATE"/stop.* "$STATE"/received
-    touch "$STATE"/sent.{sink,local,later} "$STATE/received"
+    rm -f "$STATE"/memory/* "$STATE"/sent.* "$STATE"/stop.*
+    touch "$STATE"/sent.{sink,local,later}
+    : >"$STATE/received"
+    : >"$STATE/fetched"
     disk_make "$kind" "$STATE/memory/base"
     cp --sparse=always "$STATE/memory/base" "$STATE/memory/image"
     disk_mount_recorded "$kind"
@@ -134,6 +139,11 @@ disk_numbers() {
     head -c "$2" "$1" | cut -d ' ' -f 1 | LC_ALL=C sort -u
 }
 
+# The numbers with `word` in the ledger of the user, sorted.
+disk_fetched() {
+    awk -v word="$1" '$2 == word { print $1 }' "$STATE/cut/fetched" | LC_ALL=C sort -u
+}
+
 disk_arrived_all() {
     cut -d ' ' -f 1 "$STATE/arrived" | LC_ALL=C sort -u >"$STATE/cut/arrived"
     [ -z "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")" ]
@@ -144,10 +154,10 @@ disk_queue_is_empty() {
     list=$(kilat_ctl "$DISK_SERVER" --json queue list) && [[ $list != *'"id"'* ]]
 }
 
-# What the ledgers say at the cut: owed (answered 250, not at the sink), owed.local, before (at the sink), and early: at
-# the sink for a second, so known as delivered.
+# What the ledgers say at the cut. Of letters to others: owed (answered 250, not at the sink), before (at the sink), early (at
+# the sink for a second, so known as delivered). Of local ones: owed.local (answered 250, no QUIT about them), gone.
 disk_ledgers() {
-    local sink=$1 local_bytes=$3 later=$5 received=$7 received_before=$8
+    local sink=$1 local_bytes=$3 later=$5 received=$7 received_before=$8 fetched=$9
     rm -rf "$STATE/cut"
     mkdir "$STATE/cut"
     { disk_numbers "$STATE/sent.sink" "$sink" && disk_numbers "$STATE/sent.later" "$later"; } | LC_ALL=C sort >"$STATE/cut/promised"
@@ -155,7 +165,9 @@ disk_ledgers() {
     head -c "$received" "$STATE/received" | tail -c +$((received_before + 1)) | cut -d ' ' -f 1 | LC_ALL=C sort -u >"$STATE/cut/recent"
     LC_ALL=C comm -23 "$STATE/cut/before" "$STATE/cut/recent" >"$STATE/cut/early"
     LC_ALL=C comm -23 "$STATE/cut/promised" "$STATE/cut/before" >"$STATE/cut/owed"
-    disk_numbers "$STATE/sent.local" "$local_bytes" >"$STATE/cut/owed.local"
+    head -c "$fetched" "$STATE/fetched" >"$STATE/cut/fetched"
+    disk_numbers "$STATE/sent.local" "$local_bytes" | LC_ALL=C comm -23 - <(disk_fetched leaving) >"$STATE/cut/owed.local"
+    disk_fetched gone >"$STATE/cut/gone"
 }
 
 # Lets a server work off what it finds on the disk of the cut, and notes what is where then.
@@ -182,10 +194,11 @@ disk_none() { # cut, what, list of numbers
 
 disk_judge() { # cut
     disk_none "$1" "answered 250 and missing" "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")"
-    disk_none "$1" "altered" "$(grep -hE ' altered( |$)' "$STATE/arrived" "$STATE/cut/mailbox")"
+    disk_none "$1" "altered" "$(grep -hE ' altered( |$)' "$STATE/arrived" "$STATE/cut/mailbox" "$STATE/cut/fetched")"
     disk_none "$1" "known as delivered and sent again" "$(LC_ALL=C comm -12 "$STATE/cut/early" "$STATE/cut/arrived")"
     disk_none "$1" "answered 250 and not in the mailbox" \
         "$(LC_ALL=C comm -23 "$STATE/cut/owed.local" <(uniq "$STATE/cut/mailbox.numbers"))"
+    disk_none "$1" "deleted and there again" "$(LC_ALL=C comm -12 "$STATE/cut/gone" <(uniq "$STATE/cut/mailbox.numbers"))"
     disk_none "$1" "in the mailbox twice" "$(uniq -d "$STATE/cut/mailbox.numbers")"
     disk_none "$1" "left in tmp/" "$(find "$STATE/$DISK_SERVER/mail" -path '*/fadli/tmp/*' -type f)"
 }
@@ -194,7 +207,7 @@ disk_judge() { # cut
 disk_cut() {
     local kind=$1 moment=$2 fate=$3 seed=$4 cut facts doubles
     read -ra facts < <("$RECORDER" cut "$STATE/memory" "$moment" "$fate" "$seed" "$STATE/memory/cut")
-    [ ${#facts[@]} = 10 ] || fail "$kind: the disk at moment $moment could not be built"
+    [ ${#facts[@]} = 14 ] || fail "$kind: the disk at moment $moment could not be built"
     cut="$kind, cut at moment $moment, $fate $seed (${facts[1]} of ${facts[0]} pending writes there)"
     disk_ledgers "${facts[@]:2}"
     mount -t "$kind" -o loop "$STATE/memory/cut" "$STATE/$DISK_SERVER" || fail "$cut: the file system does not mount"
@@ -204,8 +217,8 @@ disk_cut() {
     doubles=$(LC_ALL=C comm -12 "$STATE/cut/before" "$STATE/cut/arrived" | wc -l)
     DISK_OWED=$((DISK_OWED + $(wc -l <"$STATE/cut/owed")))
     DISK_DOUBLES=$((DISK_DOUBLES + doubles))
-    printf '%s: %d owed, %d in the mailbox, %d twice\n' "$cut" "$(wc -l <"$STATE/cut/owed")" \
-        "$(wc -l <"$STATE/cut/mailbox.numbers")" "$doubles"
+    printf '%s: %d owed, %d in the mailbox, %d deleted, %d twice\n' "$cut" "$(wc -l <"$STATE/cut/owed")" \
+        "$(wc -l <"$STATE/cut/mailbox.numbers")" "$(wc -l <"$STATE/cut/gone")" "$doubles"
 }
 
 disk_replay() {

@@ -132,6 +132,8 @@ int main(int argc, char **argv)
         return ledger_sink(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "read") == 0)
         return ledger_read(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "fetch") == 0)
+        return ledger_fetch(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "spool") == 0)
         return ledger_spool(argc - 1, argv + 1);
     fprintf(
@@ -145,6 +147,10 @@ int main(int argc, char **argv)
         "    before each 250; LEDGER.open holds the number of sessions that are open\n"
         "kilat-ledger read DIRECTORY\n"
         "    prints \"NUMBER ok\" or \"NUMBER altered\" of each letter in new/ and cur/\n"
+        "kilat-ledger fetch ADDRESS:PORT USER PASSWORD LEDGER STOP-FILE\n"
+        "    fetches and deletes letters by POP3 until STOP-FILE exists; LEDGER gets \"NUMBER "
+        "leaving\" before QUIT\n"
+        "    and \"NUMBER gone\" after its answer, or \"NUMBER altered\"\n"
         "kilat-ledger spool DIRECTORY\n"
         "    prints \"NUMBER waiting\" of each unfinished letter in the spools 0000, 0001, ... of "
         "a "

@@ -29,6 +29,7 @@ void ledger_note(int fd, uint64_t number, const char *word);
 int ledger_send(int argc, char **argv);
 int ledger_sink(int argc, char **argv);
 int ledger_read(int argc, char **argv);
+int ledger_fetch(int argc, char **argv);
 int ledger_spool(int argc, char **argv);
 
 /* An IPv4 address and port, "127.0.0.1:2525"; ends the program when it is none. */

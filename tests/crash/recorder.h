@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define RECORDER_LEDGERS_MAX 4
+#define RECORDER_LEDGERS_MAX 6
 #define RECORDER_SECTOR 512
 
 enum recorder_kind { RECORDER_WRITE = 1, RECORDER_FLUSH };
