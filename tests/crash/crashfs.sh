@@ -1,0 +1,126 @@
+# tests/crash/crashfs.sh - a server whose spool and mailboxes lie on kilat-crashfs (crashfs.h), under load, and the judgement over
+# what it promised. Sourced by tests/crash/test_fs.sh, test_full.sh and test_eio.sh, which run in namespaces of their own.
+# shellcheck shell=bash
+
+# shellcheck source=tests/lib/namespace.sh
+. "$KILAT_TOP/tests/lib/namespace.sh"
+
+CRASHFS=$KILAT_BUILD/tests/kilat-crashfs
+CRASHFS_SERVER=glass
+CRASHFS_PATIENCE_S=60
+CRASHFS_SYNC_US=${CRASHFS_SYNC_US:-300} # what a sync takes: long enough for groups to gather and for cuts to fall into it
+
+# Runs the script once more in a mount and a pid namespace, whose end takes mount and processes with it; or skips it.
+crashfs_inside() {
+    local status=0
+    [ -z "${INSIDE:-}" ] || {
+        STATE=$INSIDE
+        RANDOM=$KILAT_SEED
+        trap 'exit 143' TERM
+        return 0
+    }
+    [ "$(id -u)" = 0 ] || skip "mounting the file system of the test needs root"
+    [ -e /dev/fuse ] || skip "there is no FUSE here (/dev/fuse)"
+    [ -x "$CRASHFS" ] || skip "kilat-crashfs was not built: libfuse 3 (libfuse3-dev) is missing"
+    namespace_possible || skip "mounting needs a mount namespace"
+    state_create "$(basename "$0" .sh)"
+    crash_seed
+    PROCESS_SIGNALS[inside]=KILL
+    INSIDE=$STATE KILAT_SEED=$KILAT_SEED unshare --mount --pid --fork --kill-child \
+        --propagation "$NAMESPACE_PROPAGATION" bash "$0" "$@" &
+    PROCESS_PIDS[inside]=$!
+    wait "${PROCESS_PIDS[inside]}" || status=$?
+    unset "PROCESS_PIDS[inside]"
+    exit "$status"
+}
+
+crashfs_tell() {
+    printf '%s' "$*" >"$STATE/mount/.crash"
+}
+
+crashfs_says() { # word
+    awk -v word="$1" '$1 == word { print $2 }' "$STATE/mount/.crash"
+}
+
+crashfs_is() { # word value
+    [ "$(crashfs_says "$1")" = "$2" ]
+}
+
+# Mounts the file system and configures the server on it. More settings on standard input.
+crashfs_configure() {
+    local home=$STATE/$CRASHFS_SERVER
+    mkdir "$STATE/mount"
+    process_start crashfs "$CRASHFS" "$STATE/mount"
+    wait_until 20 "the file system" test -e "$STATE/mount/.crash"
+    crashfs_tell "delay $CRASHFS_SYNC_US"
+    smtp_port=$(port_free)
+    sink_port=$(port_free)
+    {
+        cat <<END
+hostname = "surat.kawan.test"
+local_domains = {"kawan.test"}
+relay_networks = {"127.0.0.0/8"}
+smtp_listen = {"127.0.0.38:$smtp_port"}
+pop3_listen = {}
+allow_private_mail_hosts = true
+dns_servers = {"127.0.0.1:9"}
+route "*" { via = "127.0.0.39:$sink_port" }
+retry_first = 1s
+site_backoff_first = 1s
+force_file_system = true
+END
+        cat
+    } | kilat_configure "$CRASHFS_SERVER"
+    # Small segments fill up, die and are used again within the test.
+    sed -i -e 's/^segment_bytes.*/segment_bytes = 2M/' -e "s|^spool_directory.*|spool_directory = \"$STATE/mount/spool\"|" \
+        -e "s|^mail_directory.*|mail_directory = \"$STATE/mount/mail\"|" "$home/kilat.conf"
+    kilat_user "$CRASHFS_SERVER" fadli@kawan.test rahasia
+    mkdir "$STATE/mount"/{spool,mail}
+    chown "$KILAT_UID:$KILAT_UID" "$STATE/mount"/{spool,mail}
+    sync "$STATE/mount"
+    touch "$STATE"/sent.{sink,local} "$STATE/received"
+}
+
+# --- the load -----------------------------------------------------------------------------------------------------
+
+crashfs_send() { # ledger, recipient, sessions, first number
+    process_start "sender-$1" "$LEDGER" send "127.0.0.38:$smtp_port" "$2" "$STATE/sent.$1" "$3" "$STATE/stop" "$4"
+}
+
+crashfs_load() {
+    process_start sink "$LEDGER" sink "127.0.0.39:$sink_port" "$STATE/received"
+    crashfs_send sink siapa@sink.test 4 1
+    crashfs_send local fadli@kawan.test 3 1000000
+}
+
+crashfs_sent() {
+    cat "$STATE"/sent.* | wc -l
+}
+
+crashfs_sent_reach() {
+    [ "$(crashfs_sent)" -ge "$1" ]
+}
+
+# The senders end, the queue drains, the server stops: then everything promised has to be where it belongs.
+crashfs_finish() {
+    local sender
+    : >"$STATE/stop"
+    for sender in sender-sink sender-local; do
+        wait_until "$CRASHFS_PATIENCE_S" "$sender to end" process_gone "${PROCESS_PIDS[$sender]}"
+    done
+    wait_until "${CRASH_DRAIN_S:-120}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
+    kilat_stop "$CRASHFS_SERVER" || fail "kilatd did not end in good order"
+}
+
+# Relayed letters: none missing, none altered. Local ones: each in the mailbox once, nothing in tmp/.
+crashfs_judge() { # how many may have been sent twice
+    local mailbox=$STATE/mount/mail/kawan.test/fadli
+    cp "$STATE/sent.sink" "$STATE/sent"
+    printf 'relayed: '
+    crash_judge "$STATE/received" "$1"
+    cp "$STATE/sent.local" "$STATE/sent"
+    "$LEDGER" read "$mailbox" >"$STATE/mailbox"
+    printf 'local: '
+    crash_judge "$STATE/mailbox" 0
+    expect_equal "files left in tmp/" 0 "$(find "$mailbox/tmp" -type f | wc -l)"
+}
