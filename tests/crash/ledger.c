@@ -18,7 +18,7 @@
 #define BIG_LINES 3000 /* 35 bytes each on average, so over 64 KiB: such letters go in chunks */
 
 /* splitmix64: the letter's content has to be reproducible, nothing more. */
-static uint64_t next(uint64_t *state)
+uint64_t ledger_random(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
 
@@ -30,17 +30,17 @@ static uint64_t next(uint64_t *state)
 size_t ledger_letter(uint64_t number, char letter[LEDGER_LETTER_MAX])
 {
     uint64_t state = number;
-    size_t lines = number % BIG_EVERY == 0 ? BIG_LINES : 1 + next(&state) % 100;
+    size_t lines = number % BIG_EVERY == 0 ? BIG_LINES : 1 + ledger_random(&state) % 100;
     size_t size =
         (size_t)snprintf(letter, LEDGER_LETTER_MAX,
                          FIELD "%" PRIu64 "\r\nSubject: surat %" PRIu64 "\r\n\r\n", number, number);
 
     for (size_t i = 0; i < lines; i++) {
-        size_t length = next(&state) % LINE_BYTES;
+        size_t length = ledger_random(&state) % LINE_BYTES;
 
         for (size_t j = 0; j < length; j++)
-            letter[size++] = (char)(' ' + next(&state) % 95);
-        if (length > 0 && next(&state) % 8 == 0)
+            letter[size++] = (char)(' ' + ledger_random(&state) % 95);
+        if (length > 0 && ledger_random(&state) % 8 == 0)
             letter[size - length] = '.';
         letter[size++] = '\r';
         letter[size++] = '\n';
@@ -134,6 +134,8 @@ int main(int argc, char **argv)
         return ledger_read(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "fetch") == 0)
         return ledger_fetch(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "flip") == 0)
+        return ledger_flip(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "spool") == 0)
         return ledger_spool(argc - 1, argv + 1);
     fprintf(
@@ -151,9 +153,11 @@ int main(int argc, char **argv)
         "    fetches and deletes letters by POP3 until STOP-FILE exists; LEDGER gets \"NUMBER "
         "leaving\" before QUIT\n"
         "    and \"NUMBER gone\" after its answer, or \"NUMBER altered\"\n"
-        "kilat-ledger spool DIRECTORY\n"
+        "kilat-ledger spool [--damaged] DIRECTORY\n"
         "    prints \"NUMBER waiting\" of each unfinished letter in the spools 0000, 0001, ... of "
-        "a "
-        "killed server\n");
+        "a\n"
+        "    killed server; damage is an error, but with --damaged, which reads each letter whole\n"
+        "kilat-ledger flip DIRECTORY SEED\n"
+        "    damages one to four places of the spool, and says which\n");
     return 2;
 }

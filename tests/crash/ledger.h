@@ -14,6 +14,9 @@
 
 #define LEDGER_LETTER_MAX (256 * 1024)
 
+/* The next of a row of numbers: splitmix64. */
+uint64_t ledger_random(uint64_t *state);
+
 /* Writes letter `number` with CRLF line ends, not dot-stuffed; returns its size. */
 size_t ledger_letter(uint64_t number, char letter[LEDGER_LETTER_MAX]);
 
@@ -31,6 +34,7 @@ int ledger_sink(int argc, char **argv);
 int ledger_read(int argc, char **argv);
 int ledger_fetch(int argc, char **argv);
 int ledger_spool(int argc, char **argv);
+int ledger_flip(int argc, char **argv);
 
 /* An IPv4 address and port, "127.0.0.1:2525"; ends the program when it is none. */
 struct sockaddr_in;

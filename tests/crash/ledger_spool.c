@@ -17,9 +17,9 @@ struct start {
     struct spool_inspect *inspect;
     char text[START_MAX];
     size_t size;
+    bool whole; /* reads on, so that all of the letter is verified */
 };
 
-/* Ends the reading as soon as there is enough of it. */
 static int take_start(void *context, struct slice piece)
 {
     struct start *start = context;
@@ -27,7 +27,7 @@ static int take_start(void *context, struct slice piece)
 
     memcpy(start->text + start->size, piece.data, taken);
     start->size += taken;
-    return start->size == START_MAX;
+    return start->size == START_MAX && !start->whole;
 }
 
 static int print_message(void *context, const struct spool_recovered_message *message)
@@ -44,18 +44,21 @@ static int print_message(void *context, const struct spool_recovered_message *me
     return 0;
 }
 
-static void look_into(const char *path)
+static void look_into(const char *path, bool damaged)
 {
     static const struct spool_inspect_events none;
     struct start *start = malloc(sizeof(*start));
     struct buf error;
 
     buf_init(&error, 4096);
-    if (start == NULL || spool_inspect_open(path, &start->inspect, &error) < 0 ||
+    if (start == NULL)
+        errx(2, "out of memory");
+    start->whole = damaged;
+    if (spool_inspect_open(path, &start->inspect, &error) < 0 ||
         spool_inspect_scan(start->inspect, &none, &error) < 0 ||
         spool_inspect_messages(start->inspect, print_message, start) < 0)
         errx(2, "%.*s", SLICE_ARG(buf_slice(&error)));
-    if (spool_inspect_totals(start->inspect)->damaged > 0)
+    if (!damaged && spool_inspect_totals(start->inspect)->damaged > 0)
         errx(2, "%s: is damaged", path);
     spool_inspect_close(&start->inspect);
     buf_deinit(&error);
@@ -64,8 +67,10 @@ static void look_into(const char *path)
 
 int ledger_spool(int argc, char **argv)
 {
+    bool damaged = argc == 3 && strcmp(argv[1], "--damaged") == 0;
+    const char *below = argv[damaged ? 2 : 1];
     struct dirent *entry;
-    DIR *dir = argc == 2 ? opendir(argv[1]) : NULL;
+    DIR *dir = argc == (damaged ? 3 : 2) ? opendir(below) : NULL;
 
     if (dir == NULL)
         err(2, "spool: expected the directory of the spools");
@@ -74,9 +79,9 @@ int ledger_spool(int argc, char **argv)
 
         if (strlen(entry->d_name) != 4 || strspn(entry->d_name, "0123456789") != 4)
             continue;
-        if (asprintf(&path, "%s/%s", argv[1], entry->d_name) < 0)
+        if (asprintf(&path, "%s/%s", below, entry->d_name) < 0)
             errx(2, "out of memory");
-        look_into(path);
+        look_into(path, damaged);
         free(path);
     }
     closedir(dir);
