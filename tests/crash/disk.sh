@@ -78,8 +78,10 @@ disk_sent_reach() { # ledger count
     [ "$(wc -l <"$STATE/sent.$1")" -ge "$2" ]
 }
 
+# No number twice: letters that were not answered before a cut may be on the disk all the same.
 disk_send() { # ledger, recipient, sessions, first number, port
-    process_start "sender-$1" "$LEDGER" send "127.0.0.34:$5" "$2" "$STATE/sent.$1" "$3" "$STATE/stop.$1" "$4"
+    process_start "sender-$1" "$LEDGER" send "127.0.0.34:$5" "$2" "$STATE/sent.$1" "$3" "$STATE/stop.$1" \
+        $(($4 + disk_generation * 100000))
 }
 
 disk_send_stop() {
@@ -89,7 +91,8 @@ disk_send_stop() {
 
 # Each third of the load ends in the middle of the work: two by kill -9, the last in good order.
 disk_load() {
-    local to part
+    local to part before
+    before=$(wc -l <"$STATE/sent.local")
     process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/received"
     disk_send sink siapa@sink.test 4 1 "$smtp_port"
     disk_send local fadli@kawan.test 3 1000000 "$smtp_port"
@@ -98,11 +101,11 @@ disk_load() {
     disk_send cached siapa@sink.test 2 3000000 "$cached_port"
     process_start fetcher "$LEDGER" fetch "127.0.0.34:$pop3_port" fadli@kawan.test rahasia "$STATE/fetched" "$STATE/stop.fetcher"
     for part in 1 2; do
-        wait_until "$DISK_PATIENCE_S" "a third of the letters" disk_sent_reach local $((DISK_LETTERS * part / 3))
+        wait_until "$DISK_PATIENCE_S" "a third of the letters" disk_sent_reach local $((before + DISK_LETTERS * part / 3))
         kilat_kill "$DISK_SERVER"
         kilat_start "$DISK_SERVER"
     done
-    wait_until "$DISK_PATIENCE_S" "all letters" disk_sent_reach local "$DISK_LETTERS"
+    wait_until "$DISK_PATIENCE_S" "all letters" disk_sent_reach local $((before + DISK_LETTERS))
     for to in sink local later cached; do
         disk_send_stop "$to"
     done
@@ -110,17 +113,15 @@ disk_load() {
     wait_until "$DISK_PATIENCE_S" "the user to end" process_gone "${PROCESS_PIDS[fetcher]}"
 }
 
-# Records a server under load on `kind`; $STATE/memory holds it then. Sets disk_from, the moment the load began.
-disk_record() {
-    local kind=$1 started_ms
-    started_ms=$(report_now_ms)
-    rm -f "$STATE"/memory/* "$STATE"/sent.* "$STATE"/stop.*
-    touch "$STATE"/sent.{sink,local,later,cached}
-    : >"$STATE/received"
-    : >"$STATE/fetched"
-    disk_make "$kind" "$STATE/memory/base"
-    cp --sparse=always "$STATE/memory/base" "$STATE/memory/image"
-    disk_mount_recorded "$kind"
+# Records a server under load on a new disk; $STATE/memory holds the recording then. Sets disk_from, the first moment that
+# may be cut.
+disk_record() { # file system
+    rm -f "$STATE"/memory/*
+    disk_generation=0
+    disk_make "$1" "$STATE/memory/base"
+    touch "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched}
+    truncate -s 0 "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched}
+    disk_begin "$1"
     disk_shards=$((1 + RANDOM % 2))
     KILAT_SHARDS=$disk_shards disk_configure
     kilat_start "$DISK_SERVER"
@@ -128,15 +129,46 @@ disk_record() {
     sync "$disk_loop" # also where the file system sends no flushes: what follows is about letters
     disk_from=$("$RECORDER" now "$STATE/memory")
     disk_load
+    disk_end "$1"
+}
+
+# The same on what the last cut left, with the ledgers as they were then: now recovery is cut as well.
+disk_record_again() { # file system
+    local facts
+    disk_generation=$((disk_generation + 1))
+    read -ra facts < <("$RECORDER" cut "$STATE/memory" "${disk_last[@]}" "$STATE/memory/next")
+    rm -f "$STATE"/memory/{image,base,durable,durable.at}
+    mv "$STATE/memory/next" "$STATE/memory/base"
+    truncate -s "${facts[2]}" "$STATE/sent.sink"
+    truncate -s "${facts[4]}" "$STATE/sent.local"
+    truncate -s "${facts[6]}" "$STATE/sent.later"
+    truncate -s "${facts[8]}" "$STATE/received"
+    truncate -s "${facts[10]}" "$STATE/fetched"
+    disk_begin "$1"
+    disk_from=$("$RECORDER" now "$STATE/memory")
+    kilat_start "$DISK_SERVER"
+    disk_load
+    disk_end "$1"
+}
+
+disk_begin() {
+    disk_started_ms=$(report_now_ms)
+    rm -f "$STATE"/stop.*
+    cp --sparse=always "$STATE/memory/base" "$STATE/memory/image"
+    disk_mount_recorded "$1"
+}
+
+disk_end() {
     kilat_stop "$DISK_SERVER" || fail "kilatd did not end in good order"
     process_stop sink || true
     umount "$STATE/$DISK_SERVER"
     process_stop recorder || fail "the recorder failed: $(tail -n 1 "$STATE/log/recorder.log")"
     umount "$STATE/glass"
     rm "$STATE/memory/image"
-    printf '%s, %d shards: %d letters answered 250, %d moments, %d MiB written, in %s\n' "$kind" "$disk_shards" \
-        "$(cat "$STATE"/sent.* | wc -l)" $(($("$RECORDER" now "$STATE/memory") - disk_from)) \
-        $(($(stat -c %s "$STATE/memory/data") >> 20)) "$(report_since "$started_ms")"
+    printf '%s, recording %d, %d shards: %d letters answered 250, %d moments, %d MiB written, in %s\n' "$1" \
+        "$disk_generation" "$disk_shards" "$(cat "$STATE"/sent.* | wc -l)" \
+        $(($("$RECORDER" now "$STATE/memory") - disk_from)) $(($(stat -c %s "$STATE/memory/data") >> 20)) \
+        "$(report_since "$disk_started_ms")"
 }
 
 # --- the cuts -----------------------------------------------------------------------------------------------------
@@ -215,7 +247,7 @@ disk_cut() {
     local kind=$1 moment=$2 fate=$3 seed=$4 cut facts doubles
     read -ra facts < <("$RECORDER" cut "$STATE/memory" "$moment" "$fate" "$seed" "$STATE/memory/cut")
     [ ${#facts[@]} = 14 ] || fail "$kind: the disk at moment $moment could not be built"
-    cut="$kind, cut at moment $moment, $fate $seed (${facts[1]} of ${facts[0]} pending writes there)"
+    cut="$kind, recording $disk_generation, cut at moment $moment, $fate $seed (${facts[1]} of ${facts[0]} pending writes there)"
     disk_ledgers "${facts[@]:2}"
     mount -t "$kind" -o loop "$STATE/memory/cut" "$STATE/$DISK_SERVER" || fail "$cut: the file system does not mount"
     disk_resume "$cut"
@@ -228,11 +260,13 @@ disk_cut() {
         "$(wc -l <"$STATE/cut/mailbox.numbers")" "$(wc -l <"$STATE/cut/gone")" "$doubles"
 }
 
+# Cuts the recording at `count` moments; the last one is disk_last then.
 disk_replay() {
     local kind=$1 count=$2 moment started_ms
     started_ms=$(report_now_ms)
     while read -r moment; do
-        disk_cut "$kind" "$moment" "${DISK_FATES[RANDOM % ${#DISK_FATES[@]}]}" "$RANDOM"
-    done < <("$RECORDER" draw "$STATE/memory" "$disk_from" "$count" "$KILAT_SEED")
+        disk_last=("$moment" "${DISK_FATES[RANDOM % ${#DISK_FATES[@]}]}" "$RANDOM")
+        disk_cut "$kind" "${disk_last[@]}"
+    done < <("$RECORDER" draw "$STATE/memory" "$disk_from" "$count" "$RANDOM")
     printf '%s: %d cuts in %s\n' "$kind" "$count" "$(report_since "$started_ms")"
 }

@@ -12,6 +12,7 @@ set -euo pipefail
 # shellcheck source=tests/crash/disk.sh
 . "$(dirname "${BASH_SOURCE[0]}")/disk.sh"
 
+CUTS_PER_ROUND=100 # more of them would look at the same recordings again
 cuts=${1:-30}
 read -ra file_systems <<<"${2:-ext4 xfs}"
 
@@ -35,12 +36,21 @@ RANDOM=$KILAT_SEED
 trap 'exit 143' TERM
 mkdir "$STATE/memory" "$STATE/glass" "$STATE/$DISK_SERVER"
 mount -t tmpfs -o mode=0711 none "$STATE/memory"
-done_cuts=0
-for ((i = 0; i < ${#file_systems[@]}; i++)); do
-    share=$(((cuts - done_cuts) / (${#file_systems[@]} - i)))
-    done_cuts=$((done_cuts + share))
-    disk_record "${file_systems[i]}"
-    disk_replay "${file_systems[i]}" "$share"
+# In rounds: each records every file system anew, cuts that, and records once more on what the last of these cuts left.
+left=$cuts
+while [ "$left" -gt 0 ]; do
+    round=$((left < CUTS_PER_ROUND ? left : CUTS_PER_ROUND))
+    left=$((left - round))
+    for ((i = 0; i < ${#file_systems[@]}; i++)); do
+        share=$((round / (${#file_systems[@]} - i)))
+        [ "$share" -gt 0 ] || continue
+        round=$((round - share))
+        disk_record "${file_systems[i]}"
+        disk_replay "${file_systems[i]}" $(((share + 1) / 2))
+        [ "$share" -gt 1 ] || continue
+        disk_record_again "${file_systems[i]}"
+        disk_replay "${file_systems[i]}" $((share / 2))
+    done
 done
 printf '%d cuts: %d letters owed after them, 0 missing, 0 altered; %d sent twice, having reached the sink within the last second before a cut\n' \
     "$cuts" "$DISK_OWED" "$DISK_DOUBLES"
