@@ -26,7 +26,8 @@
 struct spool_directory {
     int dir_fd, spare_fd, lock_fd;
     struct spool_super super;
-    bool fresh; /* made just now */
+    bool fresh;      /* made just now */
+    bool super_lost; /* a slot of SUPER did not verify */
 };
 /* Job. Opens or makes the spool and locks it. 0, or -errno with a sentence in `error` and nothing
  * left open. */

@@ -14,6 +14,35 @@
 
 /* ---- the two slots -------------------------------------------------------------------------- */
 
+/* The slot that counts, as it stands there, and whether the other one was written and does not verify. */
+static int slots_read(int dir_fd, struct spool_super *ret_super, bool *ret_lost)
+{
+    static const uint8_t never_written[SPOOL_BLOCK_BYTES];
+    uint8_t slots[2][SPOOL_BLOCK_BYTES] = {0};
+    struct spool_super slot;
+    bool found = false;
+    ssize_t got;
+    int fd;
+    int r = file_open(dir_fd, SUPER_NAME, FILE_READ, 0, &fd);
+
+    if (r < 0)
+        return r;
+    got = file_read_some(fd, slots, sizeof(slots), 0);
+    (void)file_close(fd); /* nothing was written */
+    if (got < 0)
+        return (int)got;
+    *ret_lost = (size_t)got < sizeof(slots);
+    for (int i = 0; i < 2; i++) {
+        if (!spool_super_decode(slots[i], &slot)) {
+            *ret_lost = *ret_lost || memcmp(slots[i], never_written, SPOOL_BLOCK_BYTES) != 0;
+        } else if (!found || slot.sequence > ret_super->sequence) {
+            *ret_super = slot;
+            found = true;
+        }
+    }
+    return found ? 0 : -EBADMSG;
+}
+
 /* A slot that was written and does not verify was perhaps the newer one: then an epoch and ids were given out that the
  * other slot does not know of, at most those that one write makes known. They are left out, since no id and no LSN may be
  * used twice (QUEUE I23). */
@@ -25,37 +54,15 @@ static void super_skip_lost(struct spool_super *super)
 
 int spool_super_read(int dir_fd, struct spool_super *ret_super)
 {
-    static const uint8_t never_written[SPOOL_BLOCK_BYTES];
-    uint8_t slots[2][SPOOL_BLOCK_BYTES] = {0};
-    struct spool_super slot;
-    bool found = false, lost = false;
-    ssize_t got;
-    int fd;
-    int r = file_open(dir_fd, SUPER_NAME, FILE_READ, 0, &fd);
+    bool lost;
+    int r = slots_read(dir_fd, ret_super, &lost);
 
-    if (r < 0)
-        return r;
-    got = file_read_some(fd, slots, sizeof(slots), 0);
-    (void)file_close(fd); /* nothing was written */
-    if (got < 0)
-        return (int)got;
-    lost = (size_t)got < sizeof(slots);
-    for (int i = 0; i < 2; i++) {
-        if (!spool_super_decode(slots[i], &slot)) {
-            lost = lost || memcmp(slots[i], never_written, SPOOL_BLOCK_BYTES) != 0;
-            continue;
-        }
-        if (found && slot.sequence < ret_super->sequence)
-            continue;
-        *ret_super = slot;
-        found = true;
-    }
-    if (found && lost)
+    if (r == 0 && lost)
         super_skip_lost(ret_super);
-    return found ? 0 : -EBADMSG;
+    return r;
 }
 
-int spool_super_write(int dir_fd, struct spool_super *super)
+static int slot_write(int dir_fd, const struct spool_super *super)
 {
     uint8_t slot[SPOOL_BLOCK_BYTES];
     int fd;
@@ -63,13 +70,45 @@ int spool_super_write(int dir_fd, struct spool_super *super)
 
     if (r < 0)
         return r;
-    super->sequence++;
     spool_super_encode(super, slot);
     r = file_write_all(fd, slice_of(slot, sizeof(slot)), super->sequence % 2 * SPOOL_BLOCK_BYTES);
     if (r == 0)
         r = file_sync_data(fd);
     (void)file_close(fd); /* synced, or r says why not */
     return r;
+}
+
+int spool_super_write(int dir_fd, struct spool_super *super)
+{
+    struct spool_super next = *super;
+    int r;
+
+    next.sequence++;
+    r = slot_write(dir_fd, &next);
+    if (r ==
+        0) /* after an error the same slot is written again: the other one is the only good one */
+        super->sequence = next.sequence;
+    return r;
+}
+
+/* Two things may be wrong with what was read. The newer slot may be in the page cache only (its writer was killed before
+ * the sync, or the sync failed): then a cut while the other one is written would take both, so it is written
+ * once more where it stands. And what a lost slot may have reserved is written at once as used, so that the two slots
+ * never differ by more than one write.
+ *
+ * What stands in the logs may be in the page cache only as well. Recovery believes what it reads, a letter is published
+ * for a DONE that it has seen, so all of it is made durable first. */
+static int super_settle(struct spool_directory *directory)
+{
+    struct spool_super *super = &directory->super;
+    int r = slot_write(directory->dir_fd, super);
+
+    if (r == 0)
+        r = file_sync_file_system(directory->dir_fd);
+    if (r < 0 || !directory->super_lost)
+        return r;
+    super_skip_lost(super);
+    return spool_super_write(directory->dir_fd, super);
 }
 
 /* The file, then its name: a crash before leaves no SUPER, so that the next start makes another
@@ -82,6 +121,8 @@ static int super_create(int dir_fd, struct spool_super *super)
 
     if (r < 0)
         return r;
+    spool_super_encode(super, slots + super->sequence % 2 * SPOOL_BLOCK_BYTES);
+    super->sequence++; /* both slots are good from the beginning */
     spool_super_encode(super, slots + super->sequence % 2 * SPOOL_BLOCK_BYTES);
     r = file_write_all(fd, slice_of(slots, sizeof(slots)), 0);
     if (r == 0)
@@ -158,7 +199,7 @@ static int has_segment(void *context, const char *name)
 static int super_open(const struct spool_config *config, struct spool_directory *directory,
                       struct buf *error)
 {
-    int r = spool_super_read(directory->dir_fd, &directory->super);
+    int r = slots_read(directory->dir_fd, &directory->super, &directory->super_lost);
 
     if (r == 0)
         return format_check(config, &directory->super, error);
@@ -307,8 +348,7 @@ static int directory_enter(const struct spool_config *config, struct spool_direc
     if (r < 0)
         return r;
     lock_sign(config, directory);
-    if (r == 1)
-        r = spool_make(config, directory);
+    r = r == 1 ? spool_make(config, directory) : super_settle(directory);
     if (r == 0)
         r = spare_open(directory);
     if (r < 0)

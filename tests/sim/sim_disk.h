@@ -24,9 +24,9 @@ enum sim_io {
     SIM_IO_OPEN,
     SIM_IO_CREATE,
     SIM_IO_READ,
-    SIM_IO_WRITE,     /* told at once, as O_DIRECT does; any part may have landed */
+    SIM_IO_WRITE, /* told at once, as O_DIRECT does; any part may have landed */
     SIM_IO_WRITEBACK, /* of a buffered write: nobody is told before the next sync, and each descriptor once */
-    SIM_IO_SYNC,      /* what was dirty is lost although the page cache calls it clean */
+    SIM_IO_SYNC, /* what was dirty is lost although the page cache calls it clean */
     SIM_IO_SYNC_DIR,
     SIM_IO_RENAME,
     SIM_IO_UNLINK,
@@ -37,12 +37,13 @@ enum sim_io {
 /* How the disk of one host behaves at the moment; per mille unless the name says otherwise. All 0: as it should. */
 struct sim_disk_faults {
     uint32_t error[SIM_IO_KINDS];
-    uint32_t short_write;     /* a ring's write moves fewer bytes than it was given */
-    uint32_t stall;           /* a durable write or a sync takes seconds */
-    uint32_t flush_us;        /* ... and each of them that much at least: a disk without a cache to trust */
-    uint32_t misdirected;     /* a durable write lands elsewhere and says it has completed */
-    uint32_t lost;            /* a durable write says it has completed and nothing was written */
-    uint64_t capacity_bytes;  /* of written blocks; 0: more than anybody fills */
+    uint32_t short_write; /* a ring's write moves fewer bytes than it was given */
+    uint32_t stall;       /* a durable write or a sync takes seconds */
+    uint32_t
+        flush_us; /* ... and each of them that much at least: a disk without a cache to trust */
+    uint32_t misdirected;    /* a durable write lands elsewhere and says it has completed */
+    uint32_t lost;           /* a durable write says it has completed and nothing was written */
+    uint64_t capacity_bytes; /* of written blocks; 0: more than anybody fills */
 };
 
 struct sim_page {
@@ -109,6 +110,7 @@ struct sim_disk {
     uint64_t next_number;
     uint64_t power_cuts;
     struct sim_disk_faults faults;
+    bool refuses_direct; /* O_DIRECT is -EINVAL */
     uint32_t tear_bytes; /* what a power cut keeps or not as a whole: 512, or 4096 */
     uint64_t errors;     /* as in the inodes, for syncfs */
     uint64_t used_bytes;
@@ -150,10 +152,10 @@ uint64_t sim_disk_flush_ns(const struct sim_disk *disk);
 /* A failed or abandoned write of `size` bytes: nothing, a beginning, or any part of it landed. */
 void sim_disk_write_partly(struct sim_inode *inode, const void *data, size_t size, uint64_t offset,
                            bool durable, bool torn);
-/* One bit of a file below `path`, where something was written, is no longer what it was, now and after every crash.
+/* One bit of a file below `path`, but of none called `spared`, where something was written, is no longer what it was, now and after every crash.
  * False: there is nothing. */
-bool sim_disk_flip(struct sim_host *host, const char *path, struct sim_inode **ret_inode,
-                   uint64_t *ret_offset);
+bool sim_disk_flip(struct sim_host *host, const char *path, const char *spared,
+                   struct sim_inode **ret_inode, uint64_t *ret_offset);
 /* Whose turn it is to be written over by a misdirected write, and where; NULL: told to nobody. */
 struct sim_inode *sim_disk_elsewhere(struct sim_inode *inode, size_t size, uint64_t *offset);
 /* A lie was told about a write. The world that allows lies must know. */

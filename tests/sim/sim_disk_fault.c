@@ -57,14 +57,15 @@ struct files {
     size_t count;
 };
 
-static void files_below(struct sim_inode *dir, struct files *files)
+static void files_below(struct sim_inode *dir, const char *spared, struct files *files)
 {
     for (size_t i = 0; dir != NULL && i < dir->names.count; i++) {
         struct sim_inode *inode = dir->names.items[i].inode;
 
         if (inode->is_dir)
-            files_below(inode, files);
-        else if (files->count < FILES_MAX)
+            files_below(inode, spared, files);
+        else if (files->count < FILES_MAX &&
+                 (spared == NULL || strcmp(dir->names.items[i].text, spared) != 0))
             files->items[files->count++] = inode;
     }
 }
@@ -75,12 +76,12 @@ static void flip_bit(uint8_t *page, size_t byte, uint32_t bit)
         page[byte] ^= (uint8_t)(1u << bit);
 }
 
-bool sim_disk_flip(struct sim_host *host, const char *path, struct sim_inode **ret_inode,
-                   uint64_t *ret_offset)
+bool sim_disk_flip(struct sim_host *host, const char *path, const char *spared,
+                   struct sim_inode **ret_inode, uint64_t *ret_offset)
 {
     struct files files = {.count = 0};
 
-    files_below(sim_disk_find(host, path), &files);
+    files_below(sim_disk_find(host, path), spared, &files);
     for (int tries = 0; tries < 200 && files.count > 0; tries++) {
         struct sim_inode *inode = files.items[sim_between(0, files.count - 1)];
         size_t index = inode->page_count == 0 ? 0 : (size_t)sim_between(0, inode->page_count - 1);

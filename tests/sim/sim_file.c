@@ -140,6 +140,8 @@ static int open_at(struct sim_inode *dir, const char *name, uint32_t flags, uint
     }
     if (inode->is_dir && (flags & (FILE_WRITE | FILE_APPEND)) != 0)
         return -EISDIR;
+    if ((flags & FILE_DIRECT) != 0 && dir->disk->refuses_direct)
+        return -EINVAL;
     sim_trace_text("file.open", slice_cstr(name));
     return open_inode(inode, flags, ret_fd);
 }
@@ -603,11 +605,10 @@ int file_system_info(int fd, struct file_system_info *ret_info)
         return -EBADF;
     disk = open->inode->disk;
     total = disk->faults.capacity_bytes == 0 ? 64 * GIB : disk->faults.capacity_bytes;
-    *ret_info =
-        (struct file_system_info){.kind = FILE_SYSTEM_EXT4,
-                                  .name = "ext4",
-                                  .total_bytes = total,
-                                  .free_bytes = total - MIN(total, disk->used_bytes)};
+    *ret_info = (struct file_system_info){.kind = FILE_SYSTEM_EXT4,
+                                          .name = "ext4",
+                                          .total_bytes = total,
+                                          .free_bytes = total - MIN(total, disk->used_bytes)};
     return 0;
 }
 
@@ -650,7 +651,8 @@ void ring_read(struct ring *ring, struct ring_op *op, int fd, void *to, size_t s
     request->to = to;
     request->size = size;
     request->offset = offset;
-    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, false), read_completes);
+    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, false),
+                  read_completes);
 }
 
 /* The disk has said that it is done, and lied. */
@@ -738,7 +740,8 @@ void ring_write(struct ring *ring, struct ring_op *op, int fd, struct slice byte
     }
     request->content_hash = content_hash(request);
     request->is_write = true;
-    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, durable), write_completes);
+    sim_event_arm(&request->event, sim.now_ns + disk_latency_ns(open->inode->disk, durable),
+                  write_completes);
 }
 
 static void sync_completes(struct sim_event *event)

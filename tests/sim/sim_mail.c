@@ -42,7 +42,7 @@ static struct {
     struct sim_host *client;
     uint64_t trouble_ns;
     uint64_t pause_ns; /* how long a person waits at most before the next session */
-    uint32_t busy; /* fibers that still write or fetch */
+    uint32_t busy;     /* fibers that still write or fetch */
     uint64_t cuts, clock_moves;
     uint64_t duplicates;
     bool faultless; /* no trouble at all: nothing may be doubled */

@@ -149,8 +149,8 @@ static void summarise(const struct options *options, const struct outcome *outco
     }
     qsort(times, options->count, sizeof(*times), compare_u64);
     printf("%" PRIu64 " events, %" PRIu64 " h of virtual time; a seed took %" PRIu64
-           " ms of CPU time in the median, %" PRIu64 " ms at most; the busiest was %" PRIu64 " with %" PRIu64
-           " events\n",
+           " ms of CPU time in the median, %" PRIu64 " ms at most; the busiest was %" PRIu64
+           " with %" PRIu64 " events\n",
            events, virtual_s / 3600, times[options->count / 2] / 1000,
            times[options->count - 1] / 1000, options->first + busiest, outcomes[busiest].events);
     free(times);

@@ -1,53 +1,25 @@
 /* tests/sim/sim_spool.c - a world of spools alone: append, note, read, die, recover, and nothing promised is missing.
  *
  * One process with a spool on each shard, killed and cut from its power again and again, at any call of core/file.h. The
- * ledger outlives it. Per message:
+ * ledger (sim_spool_ledger.c) outlives it. Per message:
  *   BEGUN    spool_append() was called and has not answered: it may be there after a crash or not, and what the first
  *            recovery says stays so for ever (no ghosts)
  *   PROMISED it has answered 0: every recovery finds it, unaltered, until all its units are DONE
+ *   REFUSED  it has answered an error: as BEGUN, since ABORT may be lost with the tail of J (QUEUE I26)
  * Per unit: WAITING, NOTED (a DONE was handed over: it may be lost by a crash, once), DONE (durable: it never waits again).
  */
 #include "core/clock.h"
 #include "core/thread.h"
-#include "storage/spool.h"
-#include "tests/sim/sim_disk.h"
+#include "tests/sim/sim_spool.h"
 #include "tests/sim/sim_worlds.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DIRECTORY "/var/spool/kilat"
-#define SHARDS_MAX 2
-#define ENTRIES_MAX 3000
-#define UNITS_MAX 4
 #define CHUNK_BYTES (60 * KIB)
 
-enum entry_state { ENTRY_BEGUN, ENTRY_PROMISED, ENTRY_GONE };
-enum unit_state { UNIT_WAITING, UNIT_NOTED, UNIT_DONE };
-
-struct entry {
-    uint64_t id;
-    enum entry_state state;
-    uint32_t shard;
-    uint32_t unit_count;
-    uint8_t units[UNITS_MAX];
-    uint32_t envelope_bytes, head_bytes;
-    uint64_t body_bytes;
-    uint8_t flags;
-    bool recovered; /* in the recovery that runs */
-    struct spool_location location;
-};
-
-static struct {
-    struct sim_host *host;
-    struct sim_process *process;
-    uint32_t shards;
-    struct entry entries[ENTRIES_MAX];
-    uint32_t entry_count;
-    uint64_t trouble_ns;
-    uint64_t kills, power_cuts, recoveries, reads, refused, hot, doubts;
-} world;
+struct spool_world world;
 
 struct spool_node {
     struct shard *shard;
@@ -73,100 +45,27 @@ struct read_work {
     int result;
 };
 
-/* ---- content ---------------------------------------------------------------------------------- */
-
-enum part { PART_ENVELOPE, PART_HEAD, PART_BODY };
-
-/* Byte `offset` of a part follows from the id: a word of splitmix64 for every eight bytes. */
-static void fill(uint8_t *to, size_t size, uint64_t id, enum part part, uint64_t offset)
-{
-    while (size > 0) {
-        struct sim_random random = {.state = id * 31 + (uint64_t)part * 7919 + offset / 8};
-        uint64_t word = sim_random_u64(&random) >> (8 * (offset % 8));
-        size_t count = 8 - (size_t)(offset % 8);
-
-        count = MIN(count, size);
-        memcpy(to, &word, count);
-        to += count;
-        offset += count;
-        size -= count;
-    }
-}
-
-static void expect_part(const struct entry *entry, struct slice got, enum part part,
-                        uint64_t offset)
-{
-    uint8_t *wanted = malloc(got.size + 1);
-
-    ASSERT(wanted != NULL);
-    fill(wanted, got.size, entry->id, part, offset);
-    if (got.size > 0 && memcmp(wanted, got.data, got.size) != 0)
-        sim_fail("message %llx: part %d is altered somewhere in %zu bytes from %llu",
-                 (unsigned long long)entry->id, part, got.size, (unsigned long long)offset);
-    free(wanted);
-}
-
-static struct entry *entry_find(uint64_t id)
-{
-    for (uint32_t i = 0; i < world.entry_count; i++)
-        if (world.entries[i].id == id)
-            return &world.entries[i];
-    return NULL;
-}
-
 /* ---- recovery --------------------------------------------------------------------------------- */
-
-static void recovered_unit(struct entry *entry, uint32_t index, const struct spool_unit *unit)
-{
-    uint8_t *state = &entry->units[index];
-
-    if (unit->state == SPOOL_UNIT_DONE && *state == UNIT_WAITING)
-        sim_fail("message %llx: unit %u is done and nobody said so", (unsigned long long)entry->id,
-                 index);
-    if (unit->state == SPOOL_UNIT_WAITING && *state == UNIT_DONE)
-        sim_fail("message %llx: unit %u was durably done and waits again",
-                 (unsigned long long)entry->id, index);
-    *state = unit->state == SPOOL_UNIT_DONE ? UNIT_DONE : UNIT_WAITING;
-}
 
 static int on_recovered(void *context, const struct spool_recovered_message *message)
 {
-    struct entry *entry = entry_find(message->id);
+    struct entry *entry = ledger_found(message);
 
     (void)context;
-    if (entry == NULL || entry->state == ENTRY_GONE) {
-        sim_fail("message %llx is back from nowhere", (unsigned long long)message->id);
-        return 0;
-    }
-    if (message->envelope.size != entry->envelope_bytes ||
-        message->head_bytes != entry->head_bytes || message->body_bytes != entry->body_bytes ||
-        message->unit_count != entry->unit_count || message->flags != entry->flags) {
-        sim_fail("message %llx: its sizes are altered", (unsigned long long)message->id);
-        return 0;
-    }
-    expect_part(entry, message->envelope, PART_ENVELOPE, 0);
-    entry->state = ENTRY_PROMISED;
-    entry->recovered = true;
-    entry->location = message->location;
-    for (uint32_t i = 0; i < entry->unit_count; i++)
-        recovered_unit(entry, i, &message->units[i]);
+    for (uint32_t i = 0; entry != NULL && i < entry->unit_count; i++)
+        ledger_unit_found(entry, i, message->units[i].state == SPOOL_UNIT_DONE);
     return 0;
 }
 
-static void settle_missing(uint32_t shard)
+/* Only a disk that fails may keep a spool from being opened. */
+static int start_refused(const char *what, const struct buf *error, int r)
 {
-    for (uint32_t i = 0; i < world.entry_count; i++) {
-        struct entry *entry = &world.entries[i];
-
-        if (entry->shard != shard || entry->state == ENTRY_GONE || entry->recovered)
-            continue;
-        for (uint32_t u = 0; entry->state == ENTRY_PROMISED && u < entry->unit_count; u++)
-            if (entry->units[u] == UNIT_WAITING)
-                sim_fail("message %llx was promised, unit %u waits, and it is missing",
-                         (unsigned long long)entry->id, u);
-        world.doubts += entry->state == ENTRY_BEGUN;
-        entry->state = ENTRY_GONE;
-    }
+    if (world.mode == SPOOL_DIES ||
+        world.host->disk->errors_made + world.host->disk->refused_full == 0)
+        sim_fail("the spool %s: %.*s (%d)", what, SLICE_ARG(buf_slice(error)), r);
+    sim_trace("spool.refused", (uint64_t)-r, 0, 0);
+    world.refused_starts++;
+    return r;
 }
 
 static int shard_start(struct shard *shard, void *context)
@@ -187,24 +86,18 @@ static int shard_start(struct shard *shard, void *context)
     };
     int r;
 
-    snprintf(path, sizeof(path), "%s/%04u", DIRECTORY, shard->index);
+    snprintf(path, sizeof(path), SPOOL_DIRECTORY "/%04u", shard->index);
     buf_init(&error, 4096);
-    for (uint32_t i = 0; i < world.entry_count; i++)
-        if (world.entries[i].shard == shard->index)
-            world.entries[i].recovered = false;
+    ledger_recovery_begins(shard->index);
     r = spool_recover(&config, on_recovered, node, &recovery, &report, &error);
-    if (r < 0) {
-        sim_fail("the spool is not recovered: %.*s (%d)", SLICE_ARG(buf_slice(&error)), r);
-        return r;
-    }
-    settle_missing(shard->index);
+    if (r < 0)
+        return start_refused("is not recovered", &error, r);
+    ledger_recovery_ends(shard->index, report.damaged_records + report.torn_groups);
     world.recoveries++;
     sim_trace("spool.recovered", report.messages, report.torn_groups, report.damaged_records);
     r = spool_start(shard, &recovery, &node->spool);
-    if (r < 0) {
-        sim_fail("the spool does not start: %d", r);
-        return r;
-    }
+    if (r < 0)
+        return start_refused("does not start", &error, r);
     node->shard = shard;
     shard_timer_arm(shard, &node->work, 1);
     return 0;
@@ -220,7 +113,7 @@ static void on_appended(struct spool_append *append)
         work->entry->state = ENTRY_PROMISED;
         work->entry->location = append->location;
     } else {
-        work->entry->state = ENTRY_GONE;
+        work->entry->state = ENTRY_REFUSED;
         world.refused++;
     }
     sim_trace("spool.appended", append->id, (uint64_t)-append->result, 0);
@@ -237,7 +130,7 @@ static int upload_body(struct spool_node *node, struct append_work *work, uint8_
         size_t size = (size_t)MIN(left, CHUNK_BYTES);
         struct iovec piece = {bytes, size};
 
-        fill(bytes, size, work->entry->id, PART_BODY, offset);
+        ledger_fill(bytes, size, work->entry->id, PART_BODY, offset);
         r = spool_upload_chunk(work->append.upload, &piece, 1);
         offset += size;
         left -= size;
@@ -278,7 +171,7 @@ static void append_one(struct spool_node *node)
                             .head_bytes = (uint32_t)sim_between(0, 400),
                             .body_bytes = body_size(),
                             .flags = (uint8_t)sim_between(0, 3)};
-    if (entry_find(entry->id) != NULL)
+    if (ledger_find(entry->id) != NULL)
         sim_fail("id %llx is given out twice", (unsigned long long)entry->id);
     world.entry_count++;
     work = calloc(1, sizeof(*work));
@@ -286,8 +179,8 @@ static void append_one(struct spool_node *node)
     envelope = malloc(1024);
     head = malloc(1024);
     ASSERT(work != NULL && bytes != NULL && envelope != NULL && head != NULL);
-    fill(envelope, entry->envelope_bytes, entry->id, PART_ENVELOPE, 0);
-    fill(head, entry->head_bytes, entry->id, PART_HEAD, 0);
+    ledger_fill(envelope, entry->envelope_bytes, entry->id, PART_ENVELOPE, 0);
+    ledger_fill(head, entry->head_bytes, entry->id, PART_HEAD, 0);
     work->entry = entry;
     work->append = (struct spool_append){.id = entry->id,
                                          .envelope = slice_of(envelope, entry->envelope_bytes),
@@ -302,7 +195,7 @@ static void append_one(struct spool_node *node)
     } else {
         size_t first = (size_t)sim_between(0, entry->body_bytes);
 
-        fill(bytes, (size_t)entry->body_bytes, entry->id, PART_BODY, 0);
+        ledger_fill(bytes, (size_t)entry->body_bytes, entry->id, PART_BODY, 0);
         pieces[0] = (struct iovec){bytes, first};
         pieces[1] = (struct iovec){bytes + first, (size_t)entry->body_bytes - first};
         work->append.body = pieces;
@@ -333,7 +226,8 @@ static struct entry *any_promised(const struct spool_node *node)
 
         for (uint32_t u = 0; u < entry->unit_count; u++)
             waits |= entry->units[u] == UNIT_WAITING;
-        if (entry->shard == node->shard->index && entry->state == ENTRY_PROMISED && waits)
+        if (entry->shard == node->shard->index && waits &&
+            (entry->state == ENTRY_PROMISED || entry->state == ENTRY_FOUND))
             return entry;
     }
     return NULL;
@@ -375,8 +269,10 @@ static void note_one(struct spool_node *node)
         free(work);
         return;
     }
-    if (work->note.kind == SPOOL_NOTE_DONE)
+    if (work->note.kind == SPOOL_NOTE_DONE) {
         entry->units[work->unit] = UNIT_NOTED;
+        entry->noted[work->unit] = true;
+    }
     if (work->note.durable == NULL)
         free(work);
 }
@@ -405,23 +301,25 @@ static void read_go(struct shard_task *task)
     int r = work->result;
 
     if (r < 0) {
-        sim_fail("message %llx cannot be read: %d", (unsigned long long)work->entry->id, r);
+        ledger_unreadable(work->entry, r);
         read_end(work);
         return;
     }
     info = spool_reader_info(work->reader);
     if (work->offset == 0) {
         world.hot += info->hot;
-        expect_part(work->entry, info->envelope, PART_ENVELOPE, 0);
-        expect_part(work->entry, info->head, PART_HEAD, 0);
+        ledger_expect(work->entry, info->envelope, PART_ENVELOPE, 0);
+        ledger_expect(work->entry, info->head, PART_HEAD, 0);
     }
     while ((r = spool_reader_next(work->reader, &piece, read_ready, work)) == 1) {
-        expect_part(work->entry, piece, PART_BODY, work->offset);
+        ledger_expect(work->entry, piece, PART_BODY, work->offset);
         work->offset += piece.size;
     }
     if (r == -EINPROGRESS)
         return;
-    if (r < 0 || work->offset != work->entry->body_bytes)
+    if (r < 0)
+        ledger_unreadable(work->entry, r);
+    else if (work->offset != work->entry->body_bytes)
         sim_fail("message %llx: %llu of %llu bytes read (%d)", (unsigned long long)work->entry->id,
                  (unsigned long long)work->offset, (unsigned long long)work->entry->body_bytes, r);
     world.reads++;
@@ -443,7 +341,7 @@ static void read_one(struct spool_node *node)
     shard_task_init(&work->go, read_go);
     r = spool_reader_open(node->spool, &entry->location, read_ready, work, &work->reader);
     if (r < 0) {
-        sim_fail("message %llx: no reader (%d)", (unsigned long long)entry->id, r);
+        ledger_unreadable(entry, r);
         free(work);
     }
 }
@@ -467,8 +365,8 @@ static void on_work(struct timer *timer)
 
 static int spool_main(struct sim_process *process, void *context)
 {
-    static struct log *logs[SHARDS_MAX]; /* without a log nothing is written */
-    struct spool_node *nodes = calloc(SHARDS_MAX, sizeof(*nodes));
+    static struct log *logs[SPOOL_SHARDS_MAX]; /* without a log nothing is written */
+    struct spool_node *nodes = calloc(SPOOL_SHARDS_MAX, sizeof(*nodes));
     struct worker_pool *workers;
     struct shard_group *group;
     struct shard_params params = {
@@ -477,7 +375,7 @@ static int spool_main(struct sim_process *process, void *context)
 
     (void)context;
     ASSERT(nodes != NULL);
-    for (uint32_t i = 0; i < SHARDS_MAX; i++)
+    for (uint32_t i = 0; i < SPOOL_SHARDS_MAX; i++)
         timer_init(&nodes[i].work, on_work);
     r = worker_pool_create(2, 1, &workers);
     params.ring.workers = workers;
@@ -497,53 +395,111 @@ static void start(void)
         world.process->file_calls_until = sim_between(1, sim_chance(500) ? 40 : 600);
 }
 
+/* Now and then a disk is filled, and somebody makes room again. */
+static void choose_disk(void)
+{
+    struct sim_disk *disk = world.host->disk;
+
+    disk->faults = (struct sim_disk_faults){.capacity_bytes = 0};
+    if (world.mode == SPOOL_DIES || sim_chance(300))
+        return;
+    if (world.mode == SPOOL_FAILS) {
+        sim_disk_faults_choose(&disk->faults);
+        disk->faults.error[SIM_IO_READ] = 0;
+        if (sim_chance(400))
+            disk->faults.capacity_bytes = disk->used_bytes + sim_between(1, 5 * MIB);
+    }
+    if (world.mode == SPOOL_LIES) {
+        disk->faults.misdirected = sim_chance(500) ? (uint32_t)sim_between(1, 30) : 0;
+        disk->faults.lost = sim_chance(500) ? (uint32_t)sim_between(1, 30) : 0;
+    }
+}
+
+static void die(void)
+{
+    if (sim_chance(500)) {
+        world.power_cuts++;
+        sim_host_power_cut(world.host);
+        if (world.mode == SPOOL_DECAYS && sim_chance(300))
+            ledger_flip();
+        sim_host_power_on(world.host);
+    } else {
+        world.kills++;
+        sim_process_kill(world.process);
+    }
+    if (sim_chance(100)) /* a wrong clock in the machine, or a battery that is empty */
+        world.host->wall_offset_ns =
+            ((int64_t)sim_between(0, 40) - 20) * 24 * 3600 * (int64_t)SECOND_NS;
+}
+
 static void trouble_main(void *argument)
 {
     (void)argument;
     while (sim.now_ns < world.trouble_ns) {
         sim_sleep(sim_between(1, sim_chance(300) ? 30 * MS_NS : 2 * SECOND_NS));
-        if (sim_chance(500)) {
-            world.power_cuts++;
-            sim_host_power_cut(world.host);
-            sim_host_power_on(world.host);
-        } else {
-            world.kills++;
-            sim_process_kill(world.process);
-        }
+        if (world.mode == SPOOL_DECAYS && sim_chance(300))
+            ledger_flip();
+        if (sim_chance(300))
+            choose_disk();
+        die();
         start();
     }
+    /* The last recovery is one of a disk that works, and whatever an error hid has to be there again. */
+    die();
+    world.host->disk->faults = (struct sim_disk_faults){.capacity_bytes = 0};
+    start();
     world.process->file_calls_until = 0;
+    sim_sleep(4 * SECOND_NS); /* the last recovery and some work */
     if (!world.process->alive)
-        start();
-    world.process->file_calls_until = 0;
-    sim_sleep(SECOND_NS); /* the last recovery and some work */
+        sim_fail("the spool is not recovered on a disk that works");
     sim_end_world();
+}
+
+static void choose_mode(void)
+{
+    static const enum spool_mode modes[] = {SPOOL_DIES,  SPOOL_DIES,   SPOOL_FAILS,
+                                            SPOOL_FAILS, SPOOL_DECAYS, SPOOL_LIES};
+
+    world.mode = modes[sim_between(0, ARRAY_SIZE(modes) - 1)];
+    choose_disk();
 }
 
 static void run_spool(char *note, size_t note_bytes)
 {
+    static const char *const names[] = {"dies", "fails", "decays", "lies"};
     uint64_t promised = 0;
 
     world.host = sim_host_create("host", "11.0.0.1");
-    world.shards = (uint32_t)sim_between(1, SHARDS_MAX);
+    world.shards = (uint32_t)sim_between(1, SPOOL_SHARDS_MAX);
     world.trouble_ns = sim_between(1, sim_chance(100) ? 12 : 5) * SECOND_NS;
-    (void)sim_disk_make_dirs(world.host, DIRECTORY);
+    (void)sim_disk_make_dirs(world.host, SPOOL_DIRECTORY);
     sim.faults.slow_disk = (uint32_t)sim_between(0, 10);
+    world.host->disk->refuses_direct = sim_chance(200);
+    ledger_begin();
+    choose_mode();
     start();
     (void)sim_fiber_start(NULL, trouble_main, NULL, 0);
     sim_run(3600 * SECOND_NS);
     if (!sim.over && sim.failure[0] == '\0')
         sim_fail("the world came to a standstill");
     for (uint32_t i = 0; i < world.entry_count; i++)
-        promised += world.entries[i].state == ENTRY_PROMISED;
-    snprintf(
-        note, note_bytes,
-        "%u messages, %llu left, %llu refused, %llu lost in flight; %llu reads (%llu hot), %llu "
-        "recoveries, %llu kills, %llu power cuts",
-        world.entry_count, (unsigned long long)promised, (unsigned long long)world.refused,
-        (unsigned long long)world.doubts, (unsigned long long)world.reads,
-        (unsigned long long)world.hot, (unsigned long long)world.recoveries,
-        (unsigned long long)world.kills, (unsigned long long)world.power_cuts);
+        promised +=
+            world.entries[i].state == ENTRY_PROMISED || world.entries[i].state == ENTRY_FOUND;
+    snprintf(note, note_bytes,
+             "the disk %s: %u messages, %llu left, %llu refused, %llu lost in flight; %llu reads "
+             "(%llu hot), %llu "
+             "recoveries (%llu refused), %llu kills, %llu power cuts; %llu errors, %llu times "
+             "full, %llu flips, %llu lies, "
+             "%llu messages hit",
+             names[world.mode], world.entry_count, (unsigned long long)promised,
+             (unsigned long long)world.refused, (unsigned long long)world.doubts,
+             (unsigned long long)world.reads, (unsigned long long)world.hot,
+             (unsigned long long)world.recoveries, (unsigned long long)world.refused_starts,
+             (unsigned long long)world.kills, (unsigned long long)world.power_cuts,
+             (unsigned long long)world.host->disk->errors_made,
+             (unsigned long long)world.host->disk->refused_full,
+             (unsigned long long)world.host->disk->flips,
+             (unsigned long long)world.host->disk->lies, (unsigned long long)world.hits);
 }
 
 const struct sim_world sim_world_spool = {.name = "spool", .run = run_spool};
