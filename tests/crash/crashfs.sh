@@ -81,6 +81,41 @@ END
     touch "$STATE"/sent.{sink,local} "$STATE/received"
 }
 
+# --- starts and ends ----------------------------------------------------------------------------------------------
+
+crashfs_decided() {
+    crashfs_is frozen 1 || kilat_decided "$CRASHFS_SERVER"
+}
+
+# Starts the server; a cut may fall into that.
+crashfs_start() {
+    KILAT_STARTS[$CRASHFS_SERVER]=$(($(kilat_ready_lines "$CRASHFS_SERVER") + 1))
+    process_start "$CRASHFS_SERVER" "$KILAT_BUILD/kilatd" --config "$STATE/$CRASHFS_SERVER/kilat.conf"
+    wait_until "$CRASHFS_PATIENCE_S" "kilatd to be ready, or the file system to stand still" crashfs_decided
+    crashfs_is frozen 1 || kilat_is_ready "$CRASHFS_SERVER" || fail "kilatd does not start: $(tail -n 1 "$STATE/log/$CRASHFS_SERVER.log")"
+}
+
+# The kernel ends a ring some time after its process, and keeps what it listened on until then.
+crashfs_sockets_closed() {
+    ! grep -qF "$STATE/$CRASHFS_SERVER/control" /proc/net/unix
+}
+
+crashfs_kill() {
+    kilat_kill "$CRASHFS_SERVER"
+    wait_until 20 "the sockets of the killed server to close" crashfs_sockets_closed
+}
+
+# Kills the server and forgets. The kill comes first: no answer to what it still asks for reaches it alive.
+crashfs_cut() { # fate, seed
+    local pid=${PROCESS_PIDS[$CRASHFS_SERVER]}
+    unset "PROCESS_PIDS[$CRASHFS_SERVER]"
+    kill -KILL "$pid"
+    crashfs_tell "cut $1 $2"
+    wait "$pid" 2>/dev/null || true
+    wait_until 20 "the sockets of the killed server to close" crashfs_sockets_closed
+    crashfs_tell go
+}
+
 # --- the load -----------------------------------------------------------------------------------------------------
 
 crashfs_send() { # ledger, recipient, sessions, first number
@@ -95,6 +130,23 @@ crashfs_load() {
 
 crashfs_sent() {
     cat "$STATE"/sent.* | wc -l
+}
+
+# The answer to MAIL: its code.
+crashfs_mail_code() {
+    local line code=0
+    exec 5<>"/dev/tcp/127.0.0.38/$smtp_port" || return 1
+    printf 'EHLO probe.test\r\nMAIL FROM:<probe@probe.test>\r\nQUIT\r\n' >&5
+    while read -rt 10 line <&5; do
+        [[ $line != 221* ]] || break
+        code=${line:0:3}
+    done
+    exec 5>&-
+    printf '%s' "$code"
+}
+
+crashfs_mail_answers() { # code
+    [ "$(crashfs_mail_code)" = "$1" ]
 }
 
 crashfs_sent_reach() {

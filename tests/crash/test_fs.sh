@@ -18,55 +18,25 @@ FATES=(none none none some some some all)
 cuts=${1:-40}
 crashfs_inside "$@"
 
-frozen_or_decided() {
-    crashfs_is frozen 1 || kilat_decided "$CRASHFS_SERVER"
-}
-
-# Starts the server; a cut may fall into that.
-start() {
-    KILAT_STARTS[$CRASHFS_SERVER]=$(($(kilat_ready_lines "$CRASHFS_SERVER") + 1))
-    process_start "$CRASHFS_SERVER" "$KILAT_BUILD/kilatd" --config "$STATE/$CRASHFS_SERVER/kilat.conf"
-    wait_until 60 "kilatd to be ready, or the file system to stand still" frozen_or_decided
-    crashfs_is frozen 1 || kilat_is_ready "$CRASHFS_SERVER" || fail "kilatd does not start: $(tail -n 1 "$STATE/log/$CRASHFS_SERVER.log")"
-}
-
-# The kernel ends a ring some time after its process, and keeps what it listened on until then.
-sockets_closed() {
-    ! grep -qF "$STATE/$CRASHFS_SERVER/control" /proc/net/unix
-}
-
-# Kills the server and forgets. The kill comes first: whatever the server still asks for then has no answer to be trusted.
-cut_now() {
-    local fate=$1 seed=$2 pid=${PROCESS_PIDS[$CRASHFS_SERVER]}
-    unset "PROCESS_PIDS[$CRASHFS_SERVER]"
-    kill -KILL "$pid"
-    crashfs_tell "cut $fate $seed"
-    wait "$pid" 2>/dev/null || true
-    wait_until 20 "the sockets of the killed server to close" sockets_closed
-    crashfs_tell go
-}
-
 in_start=0
 crashfs_configure <<<''
-start
+crashfs_start
 crashfs_load
 for ((number = 1; number <= cuts; number++)); do
     fate=${FATES[RANDOM % ${#FATES[@]}]}
     operations=$((RANDOM % OPERATIONS_MAX))
     if ((RANDOM % 4 == 0)); then # counted from the start on, so some fall into it
-        kilat_kill "$CRASHFS_SERVER"
-        wait_until 20 "the sockets of the killed server to close" sockets_closed
+        crashfs_kill
         crashfs_tell "freeze $((operations / 4))"
-        start
+        crashfs_start
         kilat_is_ready "$CRASHFS_SERVER" || in_start=$((in_start + 1))
     else
         crashfs_tell "freeze $operations"
     fi
     wait_until 20 "operation $operations of life $number" crashfs_is frozen 1 || fail "nothing was written for 20 s"
-    # What was answered before it stood still is on its way to the ledger.
     echo "cut $number: $fate after $operations operations, $(crashfs_sent) letters answered 250, $(crashfs_says dirty_sectors) sectors not durable"
-    cut_now "$fate" "$RANDOM"
-    start
+    crashfs_cut "$fate" "$RANDOM"
+    crashfs_start
 done
 crashfs_sent_before=$(crashfs_sent)
 wait_until 60 "letters in the last life" crashfs_sent_reach $((crashfs_sent_before + 200))
