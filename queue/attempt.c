@@ -90,28 +90,11 @@ void attempts_deinit(struct queue *queue)
 
 /* ---- which items, which recipients --------------------------------------------------------------- */
 
-uint32_t attempt_ordinal(const struct queue *queue, uint32_t entry, uint32_t item)
-{
-    uint32_t destination = index_item(&queue->index, item)->destination;
-    uint32_t ordinal = 0;
-
-    for (uint32_t at = index_next_item(&queue->index, entry, INDEX_NONE); at != item;
-         at = index_next_item(&queue->index, entry, at)) {
-        ASSERT(at != INDEX_NONE);
-        if (index_item(&queue->index, at)->destination == destination)
-            ordinal++;
-    }
-    return ordinal;
-}
-
 static void add_item(struct queue_attempt *attempt, uint32_t item)
 {
     struct queue *queue = attempt->queue;
 
-    attempt->items[attempt->item_count++] = (struct attempt_item){
-        .item = item,
-        .ordinal = attempt_ordinal(queue, attempt->entry, item),
-    };
+    attempt->items[attempt->item_count++] = (struct attempt_item){.item = item};
     item_enter(queue, item, ITEM_TRYING);
 }
 
@@ -145,6 +128,7 @@ struct queue_attempt *attempt_begin(struct queue *queue, struct queue_slot *slot
     attempt->slot = slot;
     attempt->entry = index_entry_of(&queue->index, item);
     attempt->id = index_entry(&queue->index, attempt->entry)->id;
+    attempt->part = part_of(queue, attempt->id);
     add_item(attempt, item);
     if (slot != NULL && (index_entry(&queue->index, attempt->entry)->flags & ENTRY_SPLIT))
         add_siblings(attempt, item);
@@ -169,7 +153,7 @@ struct queue_attempt *queue_take_local(struct queue *queue, uint64_t bytes_max)
     if (queue->stopping || local->ready.count == 0 ||
         bytes_of(queue, local->ready.first) > bytes_max)
         return NULL;
-    if (!spool_journal_ok(queue->spool)) {
+    if (!parts_journal_ok(queue)) {
         queue_again(queue);
         return NULL;
     }
@@ -179,56 +163,98 @@ struct queue_attempt *queue_take_local(struct queue *queue, uint64_t bytes_max)
     return attempt;
 }
 
-/* A recipient belongs to the item of its domain's name, if the message has one, and to the local item otherwise: what
- * counted as local when the message came keeps its place when the settings change. An item holds a run of `chunk` of
- * its destination's recipients, in the order of the envelope, whether they are still open or not. */
-int attempt_map(const struct attempt_map *map, const struct envelope *envelope,
-                attempt_map_fn *each, void *context)
+/* The items of a destination stand in the order in which they were made, and are passed in that order. */
+static void units_begin(struct queue *queue, uint32_t entry, uint64_t stamp)
 {
-    struct queue *queue = map->queue;
-    const struct index_entry *entry = index_entry(&queue->index, map->entry);
-    bool split = entry->flags & ENTRY_SPLIT;
-    uint64_t stamp = ++queue->stamp;
-    struct slice rest = envelope->recipients, address;
-
-    for (uint32_t item = index_next_item(&queue->index, map->entry, INDEX_NONE);
-         split && item != INDEX_NONE; item = index_next_item(&queue->index, map->entry, item)) {
+    for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
+         item = index_next_item(&queue->index, entry, item)) {
         struct destination *destination =
             queue->destinations[index_item(&queue->index, item)->destination];
 
+        if (destination->stamp == stamp)
+            continue;
         destination->stamp = stamp;
         destination->stamp_count = 0;
+        destination->stamp_item = item;
     }
+}
+
+static uint32_t next_of_destination(struct queue *queue, uint32_t entry, uint32_t item)
+{
+    uint32_t number = index_item(&queue->index, item)->destination;
+
+    do
+        item = index_next_item(&queue->index, entry, item);
+    while (item != INDEX_NONE && index_item(&queue->index, item)->destination != number);
+    return item;
+}
+
+/* The item of the next recipient of this address' destination. */
+static uint32_t item_of_address(struct queue *queue, uint32_t entry, uint64_t stamp,
+                                struct slice address)
+{
+    struct destination *destination = destination_find_address(queue, address);
+    uint32_t chunk = index_entry(&queue->index, entry)->chunk;
+
+    if (destination == NULL || destination->stamp != stamp)
+        destination = queue->destinations[QUEUE_LOCAL];
+    if (destination->stamp != stamp)
+        return INDEX_NONE;
+    if (destination->number != QUEUE_LOCAL && destination->stamp_count > 0 &&
+        destination->stamp_count % chunk == 0 && destination->stamp_item != INDEX_NONE)
+        destination->stamp_item = next_of_destination(queue, entry, destination->stamp_item);
+    destination->stamp_count++;
+    return destination->stamp_item;
+}
+
+/* A recipient belongs to the item of its domain's name, if the message has one, and to the local item otherwise: what
+ * counted as local when the message came keeps its place when the settings change. An item holds a run of `chunk` of
+ * its destination's recipients, in the order of the envelope, whether they are still open or not. */
+int message_units(struct queue *queue, uint32_t entry, const struct envelope *envelope,
+                  message_units_fn *each, void *context)
+{
+    bool split = index_entry(&queue->index, entry)->flags & ENTRY_SPLIT;
+    struct slice rest = envelope->recipients, address;
+    uint64_t stamp = ++queue->stamp;
+
+    if (split)
+        units_begin(queue, entry, stamp);
     for (uint32_t unit = 0; envelope_next(&rest, &address); unit++) {
-        uint32_t index = 0;
-        int r;
+        uint32_t item = split ? item_of_address(queue, entry, stamp, address) : entry;
+        int r = each(context, unit, item, address);
 
-        if (split) {
-            struct destination *destination = destination_find_address(queue, address);
-            uint32_t number = destination != NULL && destination->stamp == stamp
-                                  ? destination->number
-                                  : QUEUE_LOCAL;
-            uint32_t ordinal = queue->destinations[number]->stamp_count++;
-
-            if (number != QUEUE_LOCAL)
-                ordinal /= entry->chunk;
-            else
-                ordinal = 0;
-            for (index = 0; index < map->item_count; index++) {
-                const struct attempt_item *item = &map->items[index];
-
-                if (index_item(&queue->index, item->item)->destination == number &&
-                    item->ordinal == ordinal)
-                    break;
-            }
-        }
-        if (index >= map->item_count || !index_unit_open(&queue->index, map->entry, unit))
-            continue;
-        r = each(context, unit, index, address);
         if (r < 0)
             return r;
     }
     return 0;
+}
+
+struct mapping {
+    const struct attempt_map *map;
+    attempt_map_fn *each;
+    void *context;
+};
+
+static int map_unit(void *context, uint32_t unit, uint32_t item, struct slice address)
+{
+    struct mapping *mapping = context;
+    const struct attempt_map *map = mapping->map;
+
+    if (!index_unit_open(&map->queue->index, map->entry, unit))
+        return 0;
+    for (uint32_t i = 0; i < map->item_count; i++) {
+        if (map->items[i].item == item)
+            return mapping->each(mapping->context, unit, i, address);
+    }
+    return 0;
+}
+
+int attempt_map(const struct attempt_map *map, const struct envelope *envelope,
+                attempt_map_fn *each, void *context)
+{
+    struct mapping mapping = {map, each, context};
+
+    return message_units(map->queue, map->entry, envelope, map_unit, &mapping);
 }
 
 static int add_unit(void *context, uint32_t unit, uint32_t item, struct slice address)
@@ -310,22 +336,17 @@ static void reader_opened(void *context, int result)
     load_end(attempt, result);
 }
 
-static struct spool_location location_of(const struct index_entry *entry)
-{
-    return (struct spool_location){entry->segment, entry->offset_16, entry->record_bytes};
-}
-
 void queue_attempt_load(struct queue_attempt *attempt, queue_loaded_fn *loaded, void *context)
 {
     struct spool_location location =
-        location_of(index_entry(&attempt->queue->index, attempt->entry));
+        entry_location(index_entry(&attempt->queue->index, attempt->entry));
     int r;
 
     ASSERT(attempt->on_loaded == NULL);
     attempt->on_loaded = loaded;
     attempt->loaded_context = context;
     attempt->opening = true;
-    r = spool_reader_open(attempt->queue->spool, &location, reader_opened, attempt,
+    r = spool_reader_open(attempt->part->spool, &location, reader_opened, attempt,
                           &attempt->reader);
     attempt->opening = false;
     if (r < 0)

@@ -264,17 +264,10 @@ static bool hash_remove(struct index *index, uint32_t number)
 
 /* ---- order of age ------------------------------------------------------------------------------ */
 
-static void order_insert(struct index *index, uint32_t number)
+void index_place(struct index *index, uint32_t number, uint32_t before)
 {
     struct index_order *order = order_of(index, number);
-    uint64_t id = index_entry(index, number)->id;
-    uint32_t before = index->youngest; /* the one this will stand behind */
 
-    for (uint32_t i = 0; before != INDEX_NONE && i < INDEX_ORDER_STEPS; i++) {
-        if (index_entry(index, before)->id < id)
-            break;
-        before = order_of(index, before)->previous;
-    }
     order->previous = before;
     order->next = before == INDEX_NONE ? index->oldest : order_of(index, before)->next;
     if (before == INDEX_NONE)
@@ -287,10 +280,28 @@ static void order_insert(struct index *index, uint32_t number)
         order_of(index, order->next)->previous = number;
 }
 
+/* Going back from `before`, the entry that one with this id stands behind; after so many steps the last one seen. */
+static uint32_t behind(const struct index *index, uint64_t id, uint32_t before)
+{
+    for (uint32_t i = 0; before != INDEX_NONE && i < INDEX_ORDER_STEPS; i++) {
+        if (index_entry(index, before)->id < id)
+            break;
+        before = order_of(index, before)->previous;
+    }
+    return before;
+}
+
+static bool is_placed(const struct index *index, uint32_t number)
+{
+    return order_of(index, number)->previous != INDEX_NONE || index->oldest == number;
+}
+
 static void order_remove(struct index *index, uint32_t number)
 {
     struct index_order *order = order_of(index, number);
 
+    if (!is_placed(index, number))
+        return;
     if (order->previous == INDEX_NONE)
         index->oldest = order->next;
     else
@@ -304,6 +315,11 @@ static void order_remove(struct index *index, uint32_t number)
 uint32_t index_older_first(const struct index *index, uint32_t after)
 {
     return after == INDEX_NONE ? index->oldest : order_of(index, after)->next;
+}
+
+uint32_t index_before(const struct index *index, uint32_t number)
+{
+    return order_of(index, number)->previous;
 }
 
 /* ---- entries ---------------------------------------------------------------------------------- */
@@ -408,6 +424,7 @@ void index_free(struct index *index, uint32_t number)
 
     if (hash_remove(index, number))
         order_remove(index, number);
+    *order_of(index, number) = (struct index_order){INDEX_NONE, INDEX_NONE};
     if (entry->flags & ENTRY_SPLIT)
         units_free(index, entry->item.destination);
     bits_free(index, entry->bits);
@@ -417,10 +434,33 @@ void index_free(struct index *index, uint32_t number)
     index->entry_count--;
 }
 
-void index_insert(struct index *index, uint32_t number)
+void index_insert(struct index *index, uint32_t number, uint32_t near)
 {
     hash_insert(index, number);
-    order_insert(index, number);
+    index_place(index, number, behind(index, index_entry(index, number)->id, near));
+}
+
+/* What comes back after a restart comes nearly in order, so its place is next to that of the one before. */
+bool index_insert_near(struct index *index, uint32_t number, uint32_t near)
+{
+    uint64_t id = index_entry(index, number)->id;
+    uint32_t before = near, after = near == INDEX_NONE ? index->oldest : INDEX_NONE;
+
+    hash_insert(index, number);
+    if (near != INDEX_NONE) {
+        before = behind(index, id, near);
+        if (before != INDEX_NONE && index_entry(index, before)->id > id)
+            return false;
+        after = before == INDEX_NONE ? index->oldest : order_of(index, before)->next;
+    }
+    for (uint32_t i = 0; after != INDEX_NONE && index_entry(index, after)->id < id; i++) {
+        if (i >= INDEX_ORDER_STEPS)
+            return false;
+        before = after;
+        after = order_of(index, after)->next;
+    }
+    index_place(index, number, before);
+    return true;
 }
 
 /* ---- units ------------------------------------------------------------------------------------ */
@@ -508,6 +548,49 @@ uint32_t index_open_count(const struct index *index, uint32_t entry)
          item = index_next_item(index, entry, item))
         count += index_item(index, item)->open_count;
     return count;
+}
+
+uint32_t index_open_bits(const struct index *index, uint32_t entry)
+{
+    const struct index_entry *e = index_entry(index, entry);
+    uint32_t count = 0;
+
+    if (e->bits == INDEX_NONE)
+        return index_open_count(index, entry);
+    for (uint32_t at = e->bits; at != INDEX_NONE; at = record_of(index, at)->bits.next) {
+        for (uint32_t i = 0; i < INDEX_BITS_WORDS; i++)
+            count += (uint32_t)__builtin_popcount(record_of(index, at)->bits.words[i]);
+    }
+    return count;
+}
+
+void index_bits_load(struct index *index, uint32_t entry, const uint8_t *bits)
+{
+    uint32_t unit_count = index_entry(index, entry)->unit_count;
+
+    for (uint32_t unit = 0; unit < unit_count; unit++) {
+        if (!(bits[unit / 8] >> (unit % 8) & 1))
+            index_unit_close(index, entry, unit);
+    }
+}
+
+void index_bits_store(const struct index *index, uint32_t entry, uint8_t *bits)
+{
+    const struct index_entry *e = index_entry(index, entry);
+    uint32_t octets = (e->unit_count + 7u) / 8;
+    uint32_t at = e->bits;
+
+    if (at == INDEX_NONE) {
+        bits[0] = index_unit_open(index, entry, 0);
+        return;
+    }
+    for (uint32_t i = 0; i < octets; i++) {
+        uint32_t place = i % (INDEX_BITS_PER_RECORD / 8);
+
+        if (i > 0 && place == 0)
+            at = record_of(index, at)->bits.next;
+        bits[i] = (uint8_t)(record_of(index, at)->bits.words[place / 4] >> (place % 4 * 8));
+    }
 }
 
 /* ---- lists of items --------------------------------------------------------------------------- */

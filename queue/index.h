@@ -37,19 +37,29 @@ struct index_item {
     uint32_t reason;         /* number of an interned reason, 0: none */
     uint16_t open_count;     /* recipients */
     uint8_t attempts;
-    uint8_t state; /* enum item_state */
+    uint8_t state : 4;    /* enum item_state */
+    uint8_t fate : 2;     /* enum item_fate; only while NEW after a restart */
+    uint8_t in_doubt : 1; /* its last attempt ended between the final dot and the answer */
 };
+static_assert(ITEM_STATES <= 16, "a state fits its bits");
+
+#define ITEM_STATE_MASK 15u
+
+/* What a restored item becomes when it is scheduled. */
+enum item_fate { FATE_NONE, FATE_FAILS, FATE_EXPIRES, FATE_DAMAGED };
 
 enum entry_flags {
     ENTRY_REPORT = 1, /* a report of ours */
     ENTRY_SPLIT = 2,  /* has unit records */
-    ENTRY_AGED = 4,   /* its expiry has passed and was dealt with */
+    ENTRY_SORT = 4,   /* which of its items the open recipients belong to must be read first */
     ENTRY_HOLD = 8,   /* on hold by an operator */
-    ENTRY_WANT_HOLD = 16,
+    ENTRY_WANT_HOLD = 16,   /* when no attempt is in hand; one of the three: */
     ENTRY_WANT_REMOVE = 32,
-    ENTRY_WANT_BOUNCE = 64, /* when no attempt is in hand */
+    ENTRY_WANT_BOUNCE = 48,
+    ENTRY_IMAGED = 64,   /* it came back from a checkpoint */
+    ENTRY_CHUNKED = 128, /* its record is a COMMIT, or a copy of one */
 };
-#define ENTRY_WANTS (ENTRY_WANT_HOLD | ENTRY_WANT_REMOVE | ENTRY_WANT_BOUNCE)
+#define ENTRY_WANTS 48u /* two bits, one of the three wishes */
 
 struct index_entry {
     uint64_t id;
@@ -100,8 +110,14 @@ uint64_t index_bytes(const struct index *index);
 int index_alloc(struct index *index, uint32_t unit_count, uint32_t *ret_number);
 /* With its unit records and bitmap, out of the hash and the order. */
 void index_free(struct index *index, uint32_t number);
-/* By its id into the hash and the order of age. Cannot fail. */
-void index_insert(struct index *index, uint32_t number);
+/* By its id into the hash and the order of ids, behind `near` (INDEX_NONE: in front of all) or, when it was overtaken by
+ * others, so far in front of it as it belongs or a bounded number of steps allows. Cannot fail. */
+void index_insert(struct index *index, uint32_t number, uint32_t near);
+/* The same, looking for its place from `near` on in both directions. False: too far away; it can be found by its id,
+ * but has no place in the order until index_place() gives it one. */
+bool index_insert_near(struct index *index, uint32_t number, uint32_t near);
+/* Into the order directly behind `before` (INDEX_NONE: in front of all). */
+void index_place(struct index *index, uint32_t number, uint32_t before);
 uint32_t index_find(const struct index *index, uint64_t id); /* INDEX_NONE: no such message */
 
 struct index_entry *index_entry(const struct index *index, uint32_t number);
@@ -111,6 +127,7 @@ uint32_t index_entry_of(const struct index *index, uint32_t item_number);
 
 /* In order of id, which is that of arrival but for transactions that were open at the same time. */
 uint32_t index_older_first(const struct index *index, uint32_t after); /* INDEX_NONE: the oldest */
+uint32_t index_before(const struct index *index, uint32_t number);     /* INDEX_NONE: it is the first */
 
 /* ---- units ------------------------------------------------------------------------------------ */
 
@@ -126,6 +143,12 @@ void index_unit_close(struct index *index, uint32_t entry, uint32_t unit);
 bool index_open_run(const struct index *index, uint32_t entry, uint32_t *first,
                     uint32_t *ret_count);
 uint32_t index_open_count(const struct index *index, uint32_t entry); /* sum over its items */
+/* The same from its bitmap; for an entry that has none, its item's. */
+uint32_t index_open_bits(const struct index *index, uint32_t entry);
+/* All its recipients as a bitmap of unit_count bits, lowest first, in whole octets. load: of an entry as index_alloc()
+ * made it. */
+void index_bits_load(struct index *index, uint32_t entry, const uint8_t *bits);
+void index_bits_store(const struct index *index, uint32_t entry, uint8_t *bits);
 
 /* ---- lists of items --------------------------------------------------------------------------- */
 

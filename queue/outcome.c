@@ -31,8 +31,14 @@ void queue_attempt_outcome(struct queue_attempt *attempt, uint32_t index,
     set_mark(attempt, &attempt->units[index],
              outcome == QUEUE_DELIVERED ? MARK_DELIVERED
              : outcome == QUEUE_LATER   ? MARK_LATER
-                                        : MARK_NEVER,
+             : outcome == QUEUE_NEVER   ? MARK_NEVER
+                                        : MARK_IN_DOUBT,
              status, text);
+}
+
+static bool put_off(const struct attempt_unit *unit)
+{
+    return unit->mark == MARK_LATER || unit->mark == MARK_IN_DOUBT;
 }
 
 /* How many units from `first` on are neighbours in the envelope with the same mark, item and reason. */
@@ -46,7 +52,7 @@ static uint32_t run_of(const struct queue_attempt *attempt, uint32_t first)
 
         if (next->mark != unit->mark || next->reason != unit->reason ||
             next->unit != unit->unit + count ||
-            (unit->mark == MARK_LATER && next->item != unit->item))
+            (put_off(unit) && next->item != unit->item))
             break;
         count++;
     }
@@ -72,12 +78,32 @@ static void defer_item(struct queue_attempt *attempt, uint32_t index, uint32_t r
 
     if (!item->deferred) {
         item->deferred = true;
+        it->in_doubt = 0;
         if (it->attempts < UINT8_MAX)
             it->attempts++;
         item->next_s = next_try_s(queue, it->attempts);
     }
     reason_ref(&queue->reasons, reason);
     item_set_reason(queue, item->item, reason);
+}
+
+/* It may have arrived. It is sent again all the same, or waits for an operator's word: the hold follows as any wish
+ * does that comes while an attempt is in hand. */
+static void mark_in_doubt(struct queue_attempt *attempt, const struct attempt_unit *unit,
+                          uint32_t count)
+{
+    struct queue *queue = attempt->queue;
+    struct index_entry *entry = index_entry(&queue->index, attempt->entry);
+    char id[SPOOL_ID_TEXT_SIZE];
+
+    spool_id_format(attempt->id, id);
+    log_event(queue->shard->log, LOG_WARNING, "queue.in_doubt", log_cstr("id", id),
+              log_u64("units", count), log_bool("hold", queue->config.in_doubt_hold),
+              log_text("reason", reason_text(&queue->reasons, unit->reason)));
+    queue->totals.in_doubt += count;
+    index_item(&queue->index, attempt->items[unit->item].item)->in_doubt = 1;
+    if (queue->config.in_doubt_hold && !(entry->flags & (ENTRY_HOLD | ENTRY_WANTS)))
+        entry->flags |= ENTRY_WANT_HOLD;
 }
 
 static void defer_run(struct queue_attempt *attempt, uint32_t first, uint32_t count)
@@ -93,8 +119,11 @@ static void defer_run(struct queue_attempt *attempt, uint32_t first, uint32_t co
     note.attempts = index_item(&queue->index, attempt->items[unit->item].item)->attempts;
     note.next_s = attempt->items[unit->item].next_s;
     note.text = reason_text(&queue->reasons, unit->reason);
+    note.in_doubt = unit->mark == MARK_IN_DOUBT;
+    if (note.in_doubt)
+        mark_in_doubt(attempt, unit, count);
     /* Losing it costs a try that comes too early, after a crash. */
-    (void)spool_note(queue->spool, &note);
+    (void)spool_note(attempt->part->spool, &note);
     queue->totals.deferred += count;
 }
 
@@ -118,8 +147,15 @@ static void bounce_run(struct queue_attempt *attempt, uint32_t first, uint32_t c
     log_event(queue->shard->log, LOG_NOTICE, "queue.bounced", log_cstr("id", id),
               log_u64("units", count), log_bool("report", false),
               log_text("reason", reason_text(&queue->reasons, unit->reason)));
-    queue->totals.bounced += count;
     finish_run(attempt, first, count);
+}
+
+static void never_to_later(struct queue_attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->count; i++) {
+        if (attempt->units[i].mark == MARK_NEVER)
+            attempt->units[i].mark = MARK_LATER;
+    }
 }
 
 /* A report for the NEVER units, when one is due and can be had; otherwise they are tried again. */
@@ -131,6 +167,10 @@ static bool settle_never(struct queue_attempt *attempt)
         any = any || attempt->units[i].mark == MARK_NEVER;
     if (!any)
         return false;
+    if (attempt->queue->clock_doubted) {
+        never_to_later(attempt); /* nothing is returned meanwhile */
+        return false;
+    }
     if (!report_is_due(attempt->queue, attempt->entry, attempt->sender)) {
         for (uint32_t i = 0; i < attempt->count; i += run_of(attempt, i)) {
             if (attempt->units[i].mark == MARK_NEVER)
@@ -140,10 +180,7 @@ static bool settle_never(struct queue_attempt *attempt)
     }
     if (report_from_attempt(attempt))
         return true;
-    for (uint32_t i = 0; i < attempt->count; i++) {
-        if (attempt->units[i].mark == MARK_NEVER)
-            attempt->units[i].mark = MARK_LATER;
-    }
+    never_to_later(attempt);
     return false;
 }
 
@@ -186,7 +223,7 @@ static void note_unloaded(struct queue_attempt *attempt)
         return;
     memcpy(note.status, reason_status(&queue->reasons, it->reason), 3);
     while (index_open_run(&queue->index, attempt->entry, &note.unit_first, &note.unit_count)) {
-        (void)spool_note(queue->spool, &note); /* as in defer_run() */
+        (void)spool_note(attempt->part->spool, &note); /* as in defer_run() */
         queue->totals.deferred += note.unit_count;
         note.unit_first += note.unit_count;
     }
@@ -221,7 +258,7 @@ static void settle_loaded(struct queue_attempt *attempt)
 
     for (uint32_t i = 0, count; i < attempt->count; i += count) {
         count = run_of(attempt, i);
-        if (attempt->units[i].mark == MARK_LATER)
+        if (put_off(&attempt->units[i]))
             defer_run(attempt, i, count);
         else if (attempt->units[i].mark == MARK_DELIVERED)
             finish_run(attempt, i, count);
@@ -251,7 +288,6 @@ static void note_delivered(struct queue_attempt *attempt, uint32_t first, uint32
     /* Without the note a crash delivers it again; the peer has it, so nothing better is left to do. */
     (void)message_note(attempt->queue, attempt->id, attempt->units[first].unit, count,
                        SPOOL_DELIVERED, good);
-    attempt->queue->totals.delivered += count;
 }
 
 static void notes_end(struct queue_attempt *attempt)
@@ -267,7 +303,7 @@ static void notes_end(struct queue_attempt *attempt)
             set_mark(attempt, &attempt->units[i], MARK_LATER, status_journal,
                      SLICE("the outcome could not be noted"));
         else
-            attempt->queue->totals.delivered++;
+            attempt->part->done.delivered++;
     }
     settle(attempt);
     finished(context, result);
@@ -320,7 +356,7 @@ static void write_notes(struct queue_attempt *attempt)
                                          .status = {2, 0, 0},
                                          .durable = note_durable};
         list_node_init(&note->note.node);
-        r = spool_note(attempt->queue->spool, &note->note);
+        r = spool_note(attempt->part->spool, &note->note);
         if (r < 0)
             attempt->notes_result = r;
         else

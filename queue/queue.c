@@ -17,11 +17,22 @@ void queue_poke(struct queue *queue)
         shard_defer(queue->shard, &queue->task);
 }
 
+static struct index_entry *entry_of(struct queue *queue, uint32_t number)
+{
+    return index_entry(&queue->index, number);
+}
+
+struct spool_location entry_location(const struct index_entry *entry)
+{
+    return (struct spool_location){entry->segment, entry->offset_16, entry->record_bytes};
+}
+
 /* ---- states ------------------------------------------------------------------------------------ */
 
 #define MAY(state) (1u << ITEM_##state)
 static const uint16_t item_next[ITEM_STATES] = {
-    [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
+    [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(FAILING) |
+                 MAY(HELD) | MAY(DAMAGED) | MAY(DONE),
     [ITEM_READY] = MAY(TRYING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_WAITING] = MAY(READY) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_TRYING] = MAY(READY) | MAY(WAITING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) |
@@ -54,6 +65,18 @@ static void item_leave(struct queue *queue, uint32_t item)
     }
 }
 
+/* Units set aside are told apart from those that are on their way. */
+static void count_damaged(struct queue *queue, uint32_t item, enum item_state next)
+{
+    const struct index_item *it = index_item(&queue->index, item);
+    uint32_t entry = index_entry_of(&queue->index, item);
+
+    if (it->state == ITEM_DAMAGED)
+        part_of(queue, entry_of(queue, entry)->id)->damaged_units -= it->open_count;
+    if (next == ITEM_DAMAGED)
+        part_of(queue, entry_of(queue, entry)->id)->damaged_units += it->open_count;
+}
+
 void item_enter(struct queue *queue, uint32_t item, enum item_state next)
 {
     struct index_item *it = index_item(&queue->index, item);
@@ -62,7 +85,8 @@ void item_enter(struct queue *queue, uint32_t item, enum item_state next)
     item_leave(queue, item);
     queue->state_counts[it->state]--;
     queue->state_counts[next]++;
-    it->state = (uint8_t)next;
+    count_damaged(queue, item, next);
+    it->state = next & ITEM_STATE_MASK;
     switch (next) {
     case ITEM_READY:
         destination_ready_push(queue->destinations[it->destination], item, false);
@@ -75,9 +99,6 @@ void item_enter(struct queue *queue, uint32_t item, enum item_state next)
     case ITEM_EXPIRING:
         item_list_push(&queue->index, &queue->failing, item);
         queue_poke(queue);
-        break;
-    case ITEM_DONE:
-        destination_item_done(queue->destinations[it->destination]);
         break;
     default:
         break;
@@ -94,22 +115,21 @@ void item_set_reason(struct queue *queue, uint32_t item, uint32_t reason)
 
 /* ---- messages in memory --------------------------------------------------------------------------- */
 
-static struct index_entry *entry_of(struct queue *queue, uint32_t number)
-{
-    return index_entry(&queue->index, number);
-}
-
 bool message_in_hand(const struct queue *queue, uint32_t entry)
 {
+    if (index_entry(&queue->index, entry)->flags & ENTRY_SORT)
+        return true;
     for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
          item = index_next_item(&queue->index, entry, item)) {
-        if (index_item(&queue->index, item)->state == ITEM_TRYING)
+        uint8_t state = index_item(&queue->index, item)->state;
+
+        if (state == ITEM_TRYING || state == ITEM_NEW)
             return true;
     }
     return false;
 }
 
-static bool message_done(const struct queue *queue, uint32_t entry)
+bool message_done(const struct queue *queue, uint32_t entry)
 {
     for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
          item = index_next_item(&queue->index, entry, item)) {
@@ -132,16 +152,24 @@ void message_unbuild(struct queue *queue, uint32_t entry)
             item_enter(queue, item, ITEM_DONE);
         item_set_reason(queue, item, REASON_NONE);
         queue->state_counts[ITEM_DONE]--;
+        /* Its number stands in the item until here, also of one that is done: whose recipients are whose is told by it. */
+        destination_item_done(queue->destinations[it->destination]);
     }
     index_free(&queue->index, entry);
 }
 
 void message_free(struct queue *queue, uint32_t entry)
 {
-    queue->unit_count -= index_open_count(&queue->index, entry);
-    queue->message_count--;
-    schedule_removed(queue, entry);
+    struct queue_part *part = part_of(queue, entry_of(queue, entry)->id);
+    struct spool_location location = entry_location(entry_of(queue, entry));
+    uint64_t id = entry_of(queue, entry)->id;
+
+    part->units -= message_open_count(queue, entry);
+    part_removed(part, entry);
     message_unbuild(queue, entry);
+    /* Whoever is done with a message has noted so before: the spool waits for that note. */
+    if (part->spool != NULL)
+        spool_release(part->spool, id, &location);
 }
 
 void message_damaged(struct queue *queue, uint32_t entry, const uint32_t *items,
@@ -161,10 +189,13 @@ void unit_finish(struct queue *queue, uint32_t item, uint32_t unit)
 {
     struct index_item *it = index_item(&queue->index, item);
 
-    ASSERT(it->open_count > 0 && queue->unit_count > 0);
+    uint32_t entry = index_entry_of(&queue->index, item);
+    struct queue_part *part = part_of(queue, entry_of(queue, entry)->id);
+
+    ASSERT(it->open_count > 0 && part->units > 0);
     it->open_count--;
-    queue->unit_count--;
-    index_unit_close(&queue->index, index_entry_of(&queue->index, item), unit);
+    part->units--;
+    index_unit_close(&queue->index, entry, unit);
 }
 
 void item_settle(struct queue *queue, uint32_t item, uint32_t next_wall_s)
@@ -181,9 +212,31 @@ void item_settle(struct queue *queue, uint32_t item, uint32_t next_wall_s)
         message_act_pending(queue, entry);
 }
 
+/* Counted where it is noted, but for local delivery, whose note is only good when it is durable. */
+static void count_done(struct queue_part *part, uint8_t outcome, uint32_t count)
+{
+    struct queue_conservation *done = &part->done;
+
+    switch ((enum spool_note_outcome)outcome) {
+    case SPOOL_DELIVERED:
+        done->delivered += count;
+        break;
+    case SPOOL_BOUNCED:
+        done->bounced += count;
+        break;
+    case SPOOL_EXPIRED:
+        done->expired += count;
+        break;
+    case SPOOL_REMOVED:
+        done->removed += count;
+        break;
+    }
+}
+
 int message_note(struct queue *queue, uint64_t id, uint32_t first, uint32_t count, uint8_t outcome,
                  const uint8_t status[3])
 {
+    struct queue_part *part = part_of(queue, id);
     struct spool_note note = {
         .kind = SPOOL_NOTE_DONE,
         .id = id,
@@ -193,7 +246,8 @@ int message_note(struct queue *queue, uint64_t id, uint32_t first, uint32_t coun
     };
 
     memcpy(note.status, status, sizeof(note.status));
-    return spool_note(queue->spool, &note);
+    count_done(part, outcome, count);
+    return spool_note(part->spool, &note);
 }
 
 /* ---- building ---------------------------------------------------------------------------------- */
@@ -320,12 +374,19 @@ int message_build(struct queue *queue, uint32_t entry, const struct recipient_so
 
 uint64_t queue_next_id(struct queue *queue)
 {
-    return spool_next_id(queue->spool);
+    return spool_next_id(queue->own->spool);
+}
+
+uint64_t queue_next_report_id(struct queue *queue, uint64_t report_of)
+{
+    struct queue_part *part = part_of(queue, report_of);
+
+    return spool_next_id(part == NULL ? queue->own->spool : part->spool);
 }
 
 int queue_admits(const struct queue *queue)
 {
-    if (queue->spool == NULL || queue->stopping ||
+    if (queue->own == NULL || queue->own->spool == NULL || queue->stopping ||
         queue->index.entry_count >= queue->config.messages_max)
         return -EAGAIN;
     if (queue->shard->now_ns < queue->no_space_until_ns)
@@ -337,6 +398,7 @@ int queue_admits(const struct queue *queue)
 static void submission_durable(struct queue_submission *submission)
 {
     struct queue *queue = submission->queue;
+    struct queue_part *part = part_of(queue, submission->id);
     struct index_entry *entry = entry_of(queue, submission->entry);
     const struct spool_location *location = &submission->append.location;
 
@@ -346,16 +408,14 @@ static void submission_durable(struct queue_submission *submission)
     entry->arrival_s = submission->append.arrival_s;
     entry->size_bytes =
         (uint32_t)MIN(submission->append.body_bytes + submission->head.size, (uint64_t)UINT32_MAX);
-    index_insert(&queue->index, submission->entry);
-    schedule_inserted(queue, submission->entry);
-    queue->message_count++;
-    queue->unit_count += submission->recipient_count;
+    part_insert(part, submission->entry);
+    part->units += submission->recipient_count;
     if (submission->flags & SPOOL_REPORT) {
         queue->totals.generated++;
-        queue->totals.generated_units += submission->recipient_count;
+        part->done.generated += submission->recipient_count;
     } else {
         queue->totals.accepted++;
-        queue->totals.accepted_units += submission->recipient_count;
+        part->done.accepted += submission->recipient_count;
     }
     for (uint32_t item = index_next_item(&queue->index, submission->entry, INDEX_NONE);
          item != INDEX_NONE; item = index_next_item(&queue->index, submission->entry, item))
@@ -408,7 +468,7 @@ static int append(struct queue *queue, struct queue_submission *submission)
         .done = appended,
     };
     list_node_init(&submission->append.node);
-    return spool_append(queue->spool, &submission->append);
+    return spool_append(queue_spool(queue, submission->id), &submission->append);
 }
 
 int queue_submit(struct queue *queue, struct queue_submission *submission)
@@ -417,6 +477,8 @@ int queue_submit(struct queue *queue, struct queue_submission *submission)
     bool report = submission->flags & SPOOL_REPORT;
     int r = report ? 0 : queue_admits(queue); /* a report takes the place of what it reports on */
 
+    if (queue_spool(queue, submission->id) == NULL)
+        return -ENOENT;
     if (r == 0)
         r = write_envelope(queue, submission);
     if (r == 0)
@@ -425,7 +487,8 @@ int queue_submit(struct queue *queue, struct queue_submission *submission)
         return r;
     submission->queue = queue;
     entry_of(queue, submission->entry)->id = submission->id;
-    entry_of(queue, submission->entry)->flags = report ? ENTRY_REPORT : 0;
+    entry_of(queue, submission->entry)->flags =
+        (uint8_t)((report ? ENTRY_REPORT : 0) | (submission->upload != NULL ? ENTRY_CHUNKED : 0));
     r = message_build(queue, submission->entry, &source, submission->recipient_count, NULL, NULL);
     if (r == 0)
         r = append(queue, submission);
@@ -442,7 +505,11 @@ static void run(struct shard_task *task)
 {
     struct queue *queue = CONTAINER_OF(task, struct queue, task);
 
+    clock_check(queue);
     attempts_run(queue);
+    acts_run(queue);
+    for (uint32_t i = 0; i < queue->part_count; i++)
+        restore_run(queue->parts[i]);
     schedule_run(queue);
     destinations_run(queue);
     sites_run(queue);
@@ -465,7 +532,6 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
     if (queue == NULL)
         return -ENOMEM;
     queue->shard = shard;
-    queue->spool = spool;
     queue->config = *config;
     queue->ops = *ops;
     queue->context = context;
@@ -479,6 +545,10 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
     list_init(&queue->free_attempts);
     list_init(&queue->reports);
     list_init(&queue->letters);
+    list_init(&queue->asides);
+    list_init(&queue->acts);
+    list_init(&queue->acted);
+    clock_init(queue);
     r = sites_init(queue);
     if (r == 0)
         r = index_init(&queue->index);
@@ -486,6 +556,8 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
         r = reasons_init(&queue->reasons);
     if (r == 0)
         r = destinations_init(queue);
+    if (r == 0 && spool != NULL)
+        r = queue_add_spool(queue, spool, true);
     if (r < 0) {
         queue_destroy(&queue);
         return r;
@@ -497,17 +569,18 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
 void queue_start(struct queue *queue, struct spool *spool)
 {
     ASSERT(!queue->started);
-    queue->spool = spool;
+    clock_init(queue);
+    wheel_init(&queue->wheel, queue_mono_s(queue));
     queue->started = true;
-    restart_begin(queue);
+    if (spool != NULL)
+        restore_at_once(queue, spool);
     queue_poke(queue);
 }
 
 void queue_configure(struct queue *queue, const struct queue_config *config)
 {
     queue->config = *config;
-    queue->aging =
-        index_older_first(&queue->index, INDEX_NONE); /* the age limit may be another one */
+    schedule_age_again(queue);
     homes_configure(queue);
     sites_touch_all(queue);
     queue_poke(queue);
@@ -527,7 +600,9 @@ void queue_destroy(struct queue **queue)
     attempts_deinit(q);
     destinations_deinit(q);
     sites_deinit(q);
-    restart_deinit(q);
+    acts_deinit(q);
+    asides_deinit(q);
+    parts_deinit(q);
     reasons_deinit(&q->reasons);
     index_deinit(&q->index);
     buf_deinit(&q->scratch);

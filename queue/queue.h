@@ -1,9 +1,10 @@
 /* queue/queue.h - what we have promised to deliver: messages, destinations, sites, schedule,
  * retries.
  *
- * One queue per shard, over one spool (and over adopted ones later). It decides what to try and
- * when, and what an outcome means for the promise; it speaks neither SMTP nor DNS: it asks through
- * struct queue_ops.
+ * One queue per shard, over one spool of its own, to which new mail goes, and over those it has
+ * adopted (a message's spool is the high bits of its id). It decides what to try and when, and what
+ * an outcome means for the promise; it speaks neither SMTP nor DNS: it asks through struct
+ * queue_ops.
  *
  * Words: a *unit* is one recipient of a message (its index in the envelope). A *destination* is a
  * recipient domain (lower case), or "local" for all mailboxes of ours. A *site* is a set of
@@ -23,14 +24,16 @@
 #define KILAT_QUEUE_QUEUE_H
 
 #include "core/shard.h"
-#include "storage/spool.h"
+#include "storage/spool_owner.h"
 
 struct queue;
 struct queue_slot;
 struct queue_attempt;
 struct queue_report;
 
-enum queue_outcome { QUEUE_DELIVERED, QUEUE_LATER, QUEUE_NEVER };
+/* IN_DOUBT: the final dot was sent and its answer never came. Like LATER, but marked as such, and put
+ * on hold when the settings say so. */
+enum queue_outcome { QUEUE_DELIVERED, QUEUE_LATER, QUEUE_NEVER, QUEUE_IN_DOUBT };
 
 struct queue_ops {
     /* Is mail for this domain (lower case; empty: <postmaster>) delivered to our own mailboxes? At
@@ -51,6 +54,10 @@ struct queue_ops {
     /* Units have failed for good (or expired) and their sender is to be told: submit a report made
      * of it, then queue_report_done(). Never called for a report or for an empty sender. */
     void (*report)(void *context, struct queue_report *report);
+    /* All that a spool held is known (0), or -errno with a sentence: none of it will be attempted.
+     * From here on queue_unit_open() tells the truth about it. May be NULL. */
+    void (*restored)(void *context, struct spool *spool, int result,
+                     const struct spool_report *report, struct slice error);
     /* The queue of `shard`, asked on that shard when a message of another shard's queue arrives
      * there; NULL: none (any more). As an op NULL: shards do not talk, and each takes its part of the
      * limits. */
@@ -65,17 +72,26 @@ struct queue_config {
     uint32_t site_recipients_max; /* per attempt: at most 100 by RFC 5321 4.5.3.1.8's minimum */
     uint32_t site_backoff_first_ms, site_backoff_max_ms; /* of a whole site that failed */
     uint32_t messages_max; /* in this queue; beyond it -EAGAIN at submission */
+    bool in_doubt_hold;    /* mail in doubt is held, otherwise sent again */
 };
 
-/* 0 or -ENOMEM. Takes neither spool nor shard. `config` is copied. */
+/* 0 or -ENOMEM. Takes neither spool (added as the own one) nor shard. `config` is copied. */
 int queue_create(struct shard *shard, struct spool *spool_or_null,
                  const struct queue_config *config, const struct queue_ops *ops, void *context,
                  struct queue **ret_queue);
+/* A spool that runs (spool_start()): the queue becomes the owner of its messages, and spool_restore()
+ * may follow at once. `own`: new mail goes there; one of a queue's spools, others are adopted ones.
+ * Before or after queue_start(). 0 or -ENOMEM. */
+int queue_add_spool(struct queue *queue, struct spool *spool, bool own);
 /* During boot: a message that spool_recover() found. 0 or -ENOMEM. Before queue_start(). */
 int queue_recovered(struct queue *queue, const struct spool_recovered_message *message);
-/* The spool is running: begin to schedule. Reports found by recovery finish the units they report
- * on. */
-void queue_start(struct queue *queue, struct spool *spool);
+/* Begin. New messages are delivered at once, those that a spool is still bringing back when it has
+ * done so. With `spool_or_null` that one is added as the own one, and what queue_recovered() was
+ * told is all it held. */
+void queue_start(struct queue *queue, struct spool *spool_or_null);
+/* Before a spool is restored, or at any time: the message (named by a crash, say) is put on hold, with
+ * this reason, as soon as it is known. At most 64 are remembered. 0, -ENOMEM, -ENOSPC. */
+int queue_set_aside(struct queue *queue, uint64_t id, struct slice reason);
 /* Takes new values (reload). */
 void queue_configure(struct queue *queue, const struct queue_config *config);
 /* Starts nothing new (drain for a stop): sessions are called back by ops->recall, attempts and
@@ -112,6 +128,11 @@ struct queue_submission {           /* the caller's, filled in before the call; 
     uint32_t entry;             /* private */
 };
 uint64_t queue_next_id(struct queue *queue);
+/* For a report: an id of the spool that holds the message it reports on, so that recovery finds both
+ * together. */
+uint64_t queue_next_report_id(struct queue *queue, uint64_t report_of);
+/* The spool that a message of this queue is in (for a reader, a maildir's uuid); NULL: none of ours. */
+struct spool *queue_spool(const struct queue *queue, uint64_t id);
 /* Copies body and envelope within the call. 0: `done` follows; else as spool_append(), nothing
  * happened. */
 int queue_submit(struct queue *queue, struct queue_submission *submission);
@@ -216,6 +237,7 @@ struct queue_view {
     uint64_t next_wall_s; /* next try of the message or of its site, whichever is later; 0: now */
     uint64_t expires_wall_s;
     struct slice reason; /* why it is still here, one line */
+    bool in_doubt; /* its last attempt ended between the final dot and the answer: it may have arrived */
 };
 /* Calls `each` for ids above `after_id` in order, at most `count` times; returns how many.
  * `destination` empty: all. */
@@ -229,24 +251,55 @@ bool queue_unit_open(struct queue *queue, uint64_t id,
                      uint32_t unit); /* for maildir_recover(): still waiting? */
 
 enum queue_action { QUEUE_HOLD, QUEUE_RELEASE, QUEUE_RETRY, QUEUE_REMOVE, QUEUE_BOUNCE };
-/* 0 done and noted; -ENOENT no such message; -EBUSY an attempt is in hand: it happens when the
- * attempt ends; -EALREADY; -EPERM: to be retried it must be released first; -EIO: the journal takes
- * no notes. */
-int queue_act(struct queue *queue, uint64_t id, enum queue_action action);
+/* 0: it is so now, and `acted` (unless NULL) runs in a later tick, when that would survive a crash
+ * (result 0), or is not certain to (-errno: the journal could not be written). Without `acted` it is
+ * noted lazily. -ENOENT no such message; -EBUSY an attempt is in hand (or its spool is being read): it
+ * happens when that is over; -EAGAIN its spool is being read; -EALREADY; -EPERM: to be retried it must
+ * be released first; -EIO: the journal takes no notes; -ENOMEM. With these `acted` does not run. */
+typedef void queue_acted_fn(void *context, int result);
+int queue_act(struct queue *queue, uint64_t id, enum queue_action action, queue_acted_fn *acted,
+              void *context);
 
 struct queue_counters {
     /* Of messages: accepted, generated, recovered, damaged. Of units: all others. At any time
      * accepted_units + generated_units + recovered_units
-     *     = delivered + bounced + expired + removed + units. */
+     *     = delivered + bounced + expired + removed + units, over all spools: queue_conservation(). */
     uint64_t accepted, generated, recovered, damaged;
+    uint64_t in_doubt; /* units, each time */
     uint64_t delivered, deferred, bounced, expired, removed;
     uint64_t accepted_units, generated_units, recovered_units, delivered_units;
     /* Now: messages and units in the queue; the states count a message once per destination. */
     uint32_t messages, units, held, ready, waiting, trying;
     uint32_t destinations, sites, sessions;
+    uint32_t restoring; /* items that are not scheduled yet */
     uint64_t index_bytes;
+    /* The wall clock is not believed: nothing expires and nothing bounces until queue_clock_accept(), or
+     * for so many more seconds. */
+    bool clock_doubted;
+    uint32_t clock_doubted_s;
+    uint64_t clock_jumps; /* of more than an hour, while running */
 };
 void queue_counters(const struct queue *queue, struct queue_counters *ret_counters);
+
+/* Nothing is ever lost, in recipients, of one spool since its start:
+ *     accepted + generated + recovered
+ *         = delivered + bounced + expired + removed + moved + set_aside + queued
+ * `difference` is the left side less the right one; another value than 0 is a fault of ours, and is
+ * said loudly, once. 0 or -ENOENT. */
+struct queue_conservation {
+    uint64_t accepted, generated, recovered;
+    uint64_t delivered, bounced, expired, removed, moved;
+    uint64_t set_aside; /* now: their record cannot be read */
+    uint64_t queued;    /* now: all others */
+    int64_t difference;
+};
+int queue_conservation(struct queue *queue, uint32_t spool_number,
+                       struct queue_conservation *ret_conservation);
+/* The numbers of its spools, ascending calls from 0; false behind the last one. */
+bool queue_spool_number(const struct queue *queue, uint32_t nth, uint32_t *ret_number);
+
+/* An operator has looked at the wall clock: it is right. */
+void queue_clock_accept(struct queue *queue);
 
 /* Sites as they stand on this shard, for `kilatctl status`. */
 struct queue_site_view {

@@ -1,7 +1,10 @@
 /* queue/queue_private.h - the inside of the queue, for the files of this folder.
  *
  * queue.c        the promise: submission, and the one task in which everything happens that calls the owner
- * restart.c      what recovery found
+ * part.c         its spools, and what each has in units
+ * restore.c      what a spool brings back   restored.c     what follows when all is back
+ * image.c        what a spool asks: for its checkpoint, before it moves a message
+ * clock.c        whether the wall clock is to be believed
  * schedule.c     when an item may move, and when it has waited too long     wheel.c   seconds
  * destination.c  a recipient domain: its ready items, where its mail goes
  * site.c         a set of mail hosts as this shard sees it: slots
@@ -36,6 +39,7 @@
 struct reason {
     struct hash_node node;
     uint32_t number, references;
+    uint32_t image_stamp; /* of the last checkpoint it stands in */
     uint8_t status[3];
     uint16_t size;
     uint8_t text[];
@@ -54,6 +58,9 @@ void reason_ref(struct reasons *reasons, uint32_t number);
 void reason_unref(struct reasons *reasons, uint32_t number); /* accepts REASON_NONE */
 struct slice reason_text(const struct reasons *reasons, uint32_t number);
 const uint8_t *reason_status(const struct reasons *reasons, uint32_t number);
+/* True the first time with this stamp. */
+bool reason_stamp(const struct reasons *reasons, uint32_t number, uint32_t stamp);
+void reason_unstamp(const struct reasons *reasons, uint32_t number);
 
 /* ---- the wheel --------------------------------------------------------------------------------- */
 
@@ -102,6 +109,7 @@ struct destination {
     struct timer timer;    /* RESTING */
     uint64_t stamp;        /* scratch of whoever walks a message's recipients: */
     uint32_t stamp_item, stamp_count;
+    uint32_t image_stamp; /* of the last checkpoint it stands in */
     uint8_t name_size;
     uint8_t name[];
 };
@@ -167,7 +175,7 @@ struct site {
 };
 
 struct site_home;
-struct restart;
+struct restore;
 /* One shard's part of a site, at its home; embedded, lent to that shard while under way. */
 struct site_share {
     struct shard_message message;
@@ -212,12 +220,10 @@ struct site_home {
 #define ATTEMPT_ITEMS_MAX 100
 struct attempt_item {
     uint32_t item;
-    uint32_t
-        ordinal; /* among the items of this message with the same destination: which of their recipients */
     bool deferred;   /* something of it is to be tried again */
     uint32_t next_s; /* wall clock; of what was deferred */
 };
-enum attempt_mark { MARK_OPEN, MARK_DELIVERED, MARK_LATER, MARK_NEVER };
+enum attempt_mark { MARK_OPEN, MARK_DELIVERED, MARK_LATER, MARK_NEVER, MARK_IN_DOUBT };
 struct attempt_unit {
     uint32_t unit;
     uint16_t item; /* index in attempt->items */
@@ -234,6 +240,7 @@ struct queue_attempt {
     struct list_node node;
     uint32_t entry;
     uint64_t id;
+    struct queue_part *part; /* the spool it is in */
     struct attempt_item items[ATTEMPT_ITEMS_MAX];
     uint32_t item_count;
     struct spool_reader *reader;
@@ -261,6 +268,7 @@ struct report_row {
 };
 struct queue_report {
     struct queue *queue;
+    struct queue_part *part;
     struct list_node node;
     uint32_t entry;
     uint64_t id;
@@ -278,6 +286,50 @@ struct queue_report {
     struct spool_reader *reader;
 };
 
+/* ---- spools ----------------------------------------------------------------------------------------- */
+
+enum part_state {
+    PART_LOADING,    /* what it held before is being brought back */
+    PART_REPORTING,  /* all is back: what reports have finished is finished now */
+    PART_SCHEDULING, /* the messages of earlier lives are scheduled, some in each tick */
+    PART_READY,
+    PART_FAILED, /* it could not be read: nothing of it is attempted */
+};
+/* One spool and what it holds. Its messages stand together in the index' order, since the high bits of
+ * an id are the spool's number. */
+struct queue_part {
+    struct queue *queue;
+    struct spool *spool; /* NULL while the old recovery runs, before there is one */
+    uint32_t number;
+    enum part_state state;
+    uint64_t first_id;  /* the first of this life */
+    uint32_t youngest;  /* the last of its messages in the order */
+    uint32_t aging;     /* the oldest one not looked at for expiry */
+    uint32_t newest_s;  /* wall clock; of what it brought back: a record was made at or after this */
+    uint32_t messages, units, damaged_units;
+    uint64_t unreadable_units; /* of envelopes that are none of ours: counted, not in the index */
+    struct queue_conservation done; /* all but set_aside and queued */
+    bool alarmed;
+    struct restore *restore; /* NULL unless something is being brought back */
+    bool imaging;
+    uint32_t image_next, image_stamp;
+};
+
+struct queue_aside { /* to be put on hold when it is known */
+    struct list_node node;
+    uint64_t id;
+    uint32_t reason;
+};
+
+struct queue_act { /* whose end somebody waits for */
+    struct list_node node; /* of queue->acts, and of queue->acted when nothing is to be waited for */
+    struct queue *queue;
+    struct spool_note note;
+    queue_acted_fn *acted;
+    void *context;
+    int result;
+};
+
 /* ---- the queue ------------------------------------------------------------------------------------ */
 
 /* The end of all queues of a group: one that has nothing in hand sends its letter to shard 0, which sends all of them
@@ -293,7 +345,9 @@ struct queue_letter {
 
 struct queue {
     struct shard *shard;
-    struct spool *spool; /* NULL before queue_start() */
+    struct queue_part *own; /* NULL before queue_add_spool() */
+    struct queue_part **parts;
+    uint32_t part_count;
     struct queue_config config;
     struct queue_ops ops;
     void *context;
@@ -308,12 +362,18 @@ struct queue {
     struct index index;
     struct reasons reasons;
     struct wheel wheel;
-    uint32_t aging;     /* the oldest message not looked at for expiry */
-    struct timer timer; /* of wheel and expiry */
+    struct timer timer; /* of wheel, expiry and the clock's doubt */
     struct shard_task task;
-    struct item_list boot;    /* recovered items that wait for queue_start() */
-    struct restart *restart;  /* NULL but between recovery and start */
     struct item_list failing; /* FAILING and EXPIRING */
+    struct list_node asides;  /* struct queue_aside */
+    uint32_t aside_count;
+    struct list_node acts, acted; /* struct queue_act: noted; to be told in the task */
+    uint32_t image_stamp;         /* of the newest checkpoint */
+
+    int64_t clock_offset_ns; /* wall less monotonic: what ages are counted by */
+    int64_t clock_seen_ns;   /* the same as it was when last looked at */
+    bool clock_doubted;
+    uint64_t clock_doubted_until_ns;
 
     struct hash_key key;
     struct destination **destinations; /* by number */
@@ -343,8 +403,8 @@ struct queue {
     struct buf scratch; /* an envelope being written */
     uint64_t no_space_until_ns;
     uint32_t state_counts[ITEM_STATES];
-    uint32_t message_count, unit_count;
-    struct queue_counters totals;
+    uint32_t message_count;
+    struct queue_counters totals; /* but for units: those are counted for each spool */
 };
 
 /* queue.c */
@@ -360,7 +420,10 @@ void message_free(struct queue *queue, uint32_t entry);
 /* Its record cannot be read: set aside, counted, said loudly (QUEUE I20). */
 void message_damaged(struct queue *queue, uint32_t entry, const uint32_t *items,
                      uint32_t item_count, int error);
+/* In an attempt or a report; or it comes back from an earlier life and is not scheduled yet. */
 bool message_in_hand(const struct queue *queue, uint32_t entry);
+bool message_done(const struct queue *queue, uint32_t entry);
+struct spool_location entry_location(const struct index_entry *entry);
 /* Where each recipient goes; builds the items of `entry`. `states` may be NULL: all open; so may `ret_items`, which is
  * told the item of each recipient. 0 or -ENOMEM. */
 struct recipient_source {
@@ -375,9 +438,56 @@ int message_note(struct queue *queue, uint64_t id, uint32_t first, uint32_t coun
 uint64_t queue_wall_s(const struct queue *queue);
 uint32_t queue_mono_s(const struct queue *queue);
 
-/* restart.c */
-void restart_begin(struct queue *queue);
-void restart_deinit(struct queue *queue);
+/* part.c */
+struct queue_part *part_of(const struct queue *queue, uint64_t id); /* NULL: none of ours */
+int part_get(struct queue *queue, uint32_t number, struct queue_part **ret_part);
+void parts_deinit(struct queue *queue);
+void part_insert(struct queue_part *part, uint32_t entry);
+/* One that comes back. False: it has its place in the order later (restored.c). */
+bool part_insert_near(struct queue_part *part, uint32_t entry, uint32_t near);
+void part_placed(struct queue_part *part, uint32_t entry); /* it has its place now */
+/* The last message in the order in front of this spool's. */
+uint32_t part_front(const struct queue_part *part);
+uint32_t part_first(const struct queue_part *part); /* INDEX_NONE: it has none */
+/* It is about to be freed, and no cursor may stay on it. */
+void part_removed(struct queue_part *part, uint32_t entry);
+/* Its units in the schedule or set aside, exactly. */
+uint32_t message_open_count(const struct queue *queue, uint32_t entry);
+bool parts_journal_ok(const struct queue *queue);
+void parts_check(struct queue *queue); /* an alarm when units do not add up */
+
+/* restore.c */
+extern const struct spool_owner queue_owner;
+/* The old way: all was told by queue_recovered(). */
+void restore_at_once(struct queue *queue, struct spool *spool);
+void restore_removed(struct queue_part *part, uint32_t entry);
+void restore_free(struct queue_part *part);
+
+/* restored.c */
+void restore_run(struct queue_part *part);
+void restore_sort(struct queue_part *part, uint32_t entry); /* again, one that is SORT */
+bool restore_busy(const struct queue *queue);               /* something is being read */
+void asides_run(struct queue *queue);
+void asides_deinit(struct queue *queue);
+
+/* image.c */
+void image_begin(void *context);
+bool image_fill(void *context, struct spool_image *image);
+void image_end(void *context);
+int image_states(void *context, uint64_t id, const struct spool_location *location,
+                 struct slice envelope, struct spool_unit *units, uint32_t unit_count,
+                 bool *ret_held, struct slice *ret_reason);
+void image_relocated(void *context, uint64_t id, const struct spool_location *from,
+                     const struct spool_location *to);
+
+/* clock.c */
+void clock_init(struct queue *queue);
+void clock_check(struct queue *queue); /* looks for a jump and for the end of a doubt */
+/* What a spool brought back was made at or after `newest_s`. */
+void clock_compare(struct queue *queue, uint32_t newest_s);
+uint64_t clock_age_s(const struct queue *queue); /* wall clock as ages are counted */
+bool clock_expired(const struct queue *queue, uint64_t expires_wall_s);
+int64_t clock_offset_s(const struct queue *queue); /* wall clock less monotonic seconds, now */
 
 /* schedule.c */
 void item_schedule(struct queue *queue, uint32_t item, uint64_t next_wall_s);
@@ -385,8 +495,7 @@ void schedule_run(struct queue *queue);
 void schedule_arm(struct queue *queue);
 void schedule_fired(struct timer *timer);
 bool message_expired(const struct queue *queue, const struct index_entry *entry);
-void schedule_inserted(struct queue *queue, uint32_t entry);
-void schedule_removed(struct queue *queue, uint32_t entry);
+void schedule_age_again(struct queue *queue); /* the age limit, or what is known of the time, is another one */
 
 /* retry.c */
 /* The wait before the next try, `tries` (1 or more) having failed in a row. */
@@ -454,7 +563,11 @@ struct attempt_map {
 typedef int attempt_map_fn(void *context, uint32_t unit, uint32_t item_index, struct slice address);
 int attempt_map(const struct attempt_map *map, const struct envelope *envelope,
                 attempt_map_fn *each, void *context);
-uint32_t attempt_ordinal(const struct queue *queue, uint32_t entry, uint32_t item);
+/* Every recipient of an envelope, open or not, with the item it belongs to (INDEX_NONE: to none, so this is not the
+ * message's envelope). */
+typedef int message_units_fn(void *context, uint32_t unit, uint32_t item, struct slice address);
+int message_units(struct queue *queue, uint32_t entry, const struct envelope *envelope,
+                  message_units_fn *each, void *context);
 
 /* outcome.c */
 void attempts_run(struct queue *queue); /* tells those that have ended */
@@ -474,5 +587,8 @@ void stop_check(struct queue *queue);
 
 /* act.c */
 void message_act_pending(struct queue *queue, uint32_t entry);
+int message_hold(struct queue *queue, uint32_t entry); /* noted, lazily */
+void acts_run(struct queue *queue);
+void acts_deinit(struct queue *queue);
 
 #endif

@@ -174,3 +174,17 @@ const uint8_t *reason_status(const struct reasons *reasons, uint32_t number)
 {
     return get(reasons, number)->status;
 }
+
+bool reason_stamp(const struct reasons *reasons, uint32_t number, uint32_t stamp)
+{
+    struct reason *reason = get(reasons, number);
+    bool first = reason->image_stamp != stamp;
+
+    reason->image_stamp = stamp;
+    return first;
+}
+
+void reason_unstamp(const struct reasons *reasons, uint32_t number)
+{
+    get(reasons, number)->image_stamp = 0;
+}

@@ -6,7 +6,7 @@
 
 /* What failed for good or has expired is told to its sender before it is forgotten: the units stay open, and their
  * items TRYING, until the report is durable (QUEUE I8). Then DONE is noted. A crash in between finds the report, which
- * names the units it is about (restart.c), so there is never a second one. When no report could be made the units
+ * names the units it is about (restored.c), so there is never a second one. When no report could be made the units
  * fail again later. A report, and mail from <>, is never reported upon (RFC 5321 6.1). */
 
 #define REPORT_PAUSE_MS (10 * SECOND_MS)
@@ -45,6 +45,7 @@ static struct queue_report *report_alloc(struct queue *queue, uint32_t entry, ui
     report->queue = queue;
     report->entry = entry;
     report->id = index_entry(&queue->index, entry)->id;
+    report->part = part_of(queue, report->id);
     report->items = calloc(item_count, sizeof(*report->items));
     report->deferred_s = calloc(item_count, sizeof(*report->deferred_s));
     report->rows = calloc(unit_count, sizeof(*report->rows));
@@ -195,10 +196,6 @@ static void finish(struct queue_report *report)
     }
     for (uint32_t i = 0; i < info->unit_count; i++)
         unit_finish(queue, report->rows[i].item, info->units[i].unit);
-    if (report->outcome == SPOOL_EXPIRED)
-        queue->totals.expired += info->unit_count;
-    else
-        queue->totals.bounced += info->unit_count;
     settle(report, 0);
 }
 
@@ -232,10 +229,7 @@ static int read_envelope(struct queue_report *report)
 {
     struct queue *queue = report->queue;
     const struct spool_reader_info *info = spool_reader_info(report->reader);
-    struct attempt_item item = {
-        .item = report->items[0],
-        .ordinal = attempt_ordinal(queue, report->entry, report->items[0]),
-    };
+    struct attempt_item item = {.item = report->items[0]};
     struct attempt_map map = {queue, report->entry, &item, 1};
     struct envelope envelope;
     int r = envelope_parse(info->envelope, &envelope);
@@ -291,7 +285,7 @@ static bool begin(struct queue *queue, uint32_t item)
     const struct index_item *it = index_item(&queue->index, item);
     uint32_t number = index_entry_of(&queue->index, item);
     const struct index_entry *entry = index_entry(&queue->index, number);
-    struct spool_location location = {entry->segment, entry->offset_16, entry->record_bytes};
+    struct spool_location location = entry_location(entry);
     struct queue_report *report = report_alloc(queue, number, 1, it->open_count);
     int r;
 
@@ -303,7 +297,7 @@ static bool begin(struct queue *queue, uint32_t item)
     report->items[report->item_count++] = item;
     item_enter(queue, item, ITEM_TRYING);
     report->opening = true;
-    r = spool_reader_open(queue->spool, &location, reader_opened, report, &report->reader);
+    r = spool_reader_open(report->part->spool, &location, reader_opened, report, &report->reader);
     report->opening = false;
     if (r < 0)
         open_end(report, r);
@@ -330,10 +324,10 @@ void reports_run(struct queue *queue)
     struct queue_report *report;
 
     for (uint32_t i = 0; i < QUEUE_BATCH && queue->failing.count > 0; i++) {
-        if (queue->stopping || queue->report_count >= QUEUE_REPORTS_MAX ||
+        if (queue->stopping || queue->clock_doubted || queue->report_count >= QUEUE_REPORTS_MAX ||
             timer_armed(&queue->report_timer))
             break;
-        if (!spool_journal_ok(queue->spool) || !begin(queue, queue->failing.first)) {
+        if (!parts_journal_ok(queue) || !begin(queue, queue->failing.first)) {
             queue_again(queue);
             break;
         }

@@ -3,8 +3,8 @@
 #include "core/assert.h"
 
 /* An item sleeps in the wheel until the second it may move, or stands ready behind its destination; nothing is polled
- * and nothing is scanned. Expiry does not depend on which of the two it is: the messages stand in order of age, a
- * cursor (queue->aging) goes along with time, and what it passes is taken out of wherever it waits. So mail behind a
+ * and nothing is scanned. Expiry does not depend on which of the two it is: the messages of a spool stand in order of
+ * age, a cursor (part->aging) goes along with time, and what it passes is taken out of wherever it waits. So mail behind a
  * site in back-off, without a slot, or with a next try beyond its age limit fails when it is due to. */
 
 uint64_t queue_wall_s(const struct queue *queue)
@@ -24,7 +24,7 @@ static uint64_t expires_s(const struct queue *queue, const struct index_entry *e
 
 bool message_expired(const struct queue *queue, const struct index_entry *entry)
 {
-    return queue_wall_s(queue) > expires_s(queue, entry);
+    return clock_expired(queue, expires_s(queue, entry));
 }
 
 /* Into the place where it waits for `next_wall_s`; an action that waited for it, and expiry, come first. */
@@ -41,26 +41,19 @@ void item_schedule(struct queue *queue, uint32_t item, uint64_t next_wall_s)
     } else if (next_wall_s <= wall_s) {
         item_enter(queue, item, ITEM_READY);
     } else {
-        it->due_s =
-            queue_mono_s(queue) + (uint32_t)MIN(next_wall_s - wall_s, 365 * DAY_MS / SECOND_MS);
+        /* By one offset for all, so that the second on disk comes back as it was. */
+        next_wall_s = MIN(next_wall_s, wall_s + 365 * DAY_MS / SECOND_MS);
+        it->due_s = (uint32_t)MAX((int64_t)next_wall_s - clock_offset_s(queue), (int64_t)0);
         item_enter(queue, item, ITEM_WAITING);
     }
 }
 
 /* ---- expiry ----------------------------------------------------------------------------------- */
 
-void schedule_inserted(struct queue *queue, uint32_t entry)
+void schedule_age_again(struct queue *queue)
 {
-    /* One that was overtaken while it arrived may stand in front of the cursor, which then goes back to it. */
-    if (queue->aging == INDEX_NONE ||
-        index_entry(&queue->index, entry)->id < index_entry(&queue->index, queue->aging)->id)
-        queue->aging = entry;
-}
-
-void schedule_removed(struct queue *queue, uint32_t entry)
-{
-    if (queue->aging == entry)
-        queue->aging = index_older_first(&queue->index, entry);
+    for (uint32_t i = 0; i < queue->part_count; i++)
+        queue->parts[i]->aging = part_first(queue->parts[i]);
 }
 
 static void expire_message(struct queue *queue, uint32_t entry)
@@ -75,14 +68,22 @@ static void expire_message(struct queue *queue, uint32_t entry)
     }
 }
 
-static bool run_expiry(struct queue *queue)
+static uint32_t next_in_part(const struct queue_part *part, uint32_t entry)
 {
+    return entry == part->youngest ? INDEX_NONE : index_older_first(&part->queue->index, entry);
+}
+
+/* True: there is more to do at once. */
+static bool run_expiry(struct queue_part *part)
+{
+    struct queue *queue = part->queue;
+
     for (uint32_t i = 0; i < QUEUE_BATCH; i++) {
-        uint32_t entry = queue->aging;
+        uint32_t entry = part->aging;
 
         if (entry == INDEX_NONE || !message_expired(queue, index_entry(&queue->index, entry)))
             return false;
-        queue->aging = index_older_first(&queue->index, entry);
+        part->aging = next_in_part(part, entry);
         expire_message(queue, entry);
     }
     return true;
@@ -113,9 +114,25 @@ void schedule_run(struct queue *queue)
 {
     bool more = run_wheel(queue);
 
-    if (run_expiry(queue) || more)
+    for (uint32_t i = 0; i < queue->part_count; i++)
+        more = run_expiry(queue->parts[i]) || more;
+    if (more)
         queue_poke(queue);
     schedule_arm(queue);
+}
+
+/* When the next message of a spool becomes too old, or the doubt ends that keeps all from it. */
+static uint64_t aging_ns(const struct queue_part *part)
+{
+    const struct queue *queue = part->queue;
+    uint64_t expires_wall_s, now_s, wait_s;
+
+    if (part->aging == INDEX_NONE)
+        return UINT64_MAX;
+    expires_wall_s = expires_s(queue, index_entry(&queue->index, part->aging));
+    now_s = MIN(queue_wall_s(queue), clock_age_s(queue));
+    wait_s = expires_wall_s + 1 > now_s ? expires_wall_s + 1 - now_s : 0;
+    return queue->shard->now_ns + wait_s * SECOND_NS;
 }
 
 void schedule_arm(struct queue *queue)
@@ -125,13 +142,10 @@ void schedule_arm(struct queue *queue)
 
     if (!queue->started)
         return;
-    if (queue->aging != INDEX_NONE) {
-        uint64_t at_s = expires_s(queue, index_entry(&queue->index, queue->aging)) + 1;
-        uint64_t wall_s = queue_wall_s(queue);
-        uint64_t wait_s = at_s > wall_s ? at_s - wall_s : 0;
-
-        deadline_ns = MIN(deadline_ns, queue->shard->now_ns + wait_s * SECOND_NS);
-    }
+    if (queue->clock_doubted)
+        deadline_ns = MIN(deadline_ns, queue->clock_doubted_until_ns);
+    for (uint32_t i = 0; i < queue->part_count && !queue->clock_doubted; i++)
+        deadline_ns = MIN(deadline_ns, aging_ns(queue->parts[i]));
     if (deadline_ns == UINT64_MAX)
         shard_timer_disarm(queue->shard, &queue->timer);
     else if (!timer_armed(&queue->timer) || queue->timer.deadline_ns != deadline_ns)

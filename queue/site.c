@@ -507,7 +507,7 @@ struct queue_attempt *queue_slot_take(struct queue_slot *slot, bool *ret_retire)
     if (*ret_retire)
         return NULL;
     slot_enter(slot, SLOT_BUSY);
-    if (!spool_journal_ok(queue->spool)) {
+    if (!parts_journal_ok(queue)) {
         /* An outcome that cannot be noted would be tried again: nothing new may begin (QUEUE I21). */
         queue_again(queue);
         slot_enter(slot, SLOT_IDLE);
@@ -543,7 +543,7 @@ static void site_look(struct site *site)
     uint32_t ready = takeable(site);
 
     if (!site->queue->stopping && !list_empty(&site->idle) &&
-        spool_journal_ok(site->queue->spool)) {
+        parts_journal_ok(site->queue)) {
         while (site->pulling_count < ready && !list_empty(&site->idle))
             slot_enter(CONTAINER_OF(site->idle.next, struct queue_slot, turn), SLOT_WAKING);
     }

@@ -63,13 +63,15 @@ void stop_check(struct queue *queue)
     void (*stopped)(void *context) = queue->stopped;
 
     if (!queue->stopping || stopped == NULL || queue->attempt_count > 0 ||
-        queue->report_count > 0 || queue->slot_count > 0 || queue->lent_count > 0)
+        queue->report_count > 0 || queue->slot_count > 0 || queue->lent_count > 0 ||
+        restore_busy(queue))
         return;
     if (queue->quiet == QUIET_NOT)
         become_quiet(queue);
     if (queue->quiet != QUIET_ALL)
         return;
     queue->stopped = NULL;
+    parts_check(queue);
     stopped(queue->stopped_context);
 }
 

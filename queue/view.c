@@ -12,8 +12,14 @@ static struct slice state_reason(const struct queue *queue, const struct index_i
     switch ((enum item_state)it->state) {
     case ITEM_TRYING:
         return SLICE("an attempt is in hand");
+    case ITEM_NEW:
+        return SLICE("its spool is being read");
     case ITEM_HELD:
-        return SLICE("on hold");
+        return it->reason != REASON_NONE ? reason_text(reasons, it->reason) : SLICE("on hold");
+    case ITEM_FAILING:
+        if (queue->clock_doubted)
+            return SLICE("has failed; its sender is told when the clock is accepted");
+        return reason_text(reasons, it->reason);
     case ITEM_DAMAGED:
         return SLICE("its record on disk cannot be read");
     case ITEM_EXPIRING:
@@ -38,6 +44,7 @@ static enum queue_state state_shown(const struct index_item *it)
     case ITEM_READY:
         return QUEUE_STATE_READY;
     case ITEM_WAITING:
+    case ITEM_NEW: /* comes back from an earlier life */
         return QUEUE_STATE_WAITING;
     case ITEM_HELD:
         return QUEUE_STATE_HELD;
@@ -88,13 +95,14 @@ static void fill(const struct queue *queue, uint32_t number, struct queue_view *
         .state = state_shown(it),
         .arrival_s = entry->arrival_s,
         .attempts = it->attempts,
-        .units_open = index_open_count(&queue->index, number),
+        .units_open = message_open_count(queue, number),
         .size_bytes = entry->size_bytes,
         .destination = destination_name(destination),
         .site = destination->site == NULL ? SLICE_NONE : site_name(destination->site),
         .next_wall_s = next_wall_s(queue, it, destination),
         .expires_wall_s = entry->arrival_s + queue->config.expire_ms / SECOND_MS,
         .reason = state_reason(queue, it, destination),
+        .in_doubt = it->in_doubt,
     };
     if (view->state == QUEUE_STATE_READY && view->next_wall_s > 0)
         view->state = QUEUE_STATE_WAITING; /* for its site, but it waits */
@@ -163,7 +171,7 @@ bool queue_locate(struct queue *queue, uint64_t id, struct spool_location *ret_l
     if (number == INDEX_NONE)
         return false;
     entry = index_entry(&queue->index, number);
-    *ret_location = (struct spool_location){entry->segment, entry->offset_16, entry->record_bytes};
+    *ret_location = entry_location(entry);
     return true;
 }
 
@@ -174,14 +182,32 @@ bool queue_unit_open(struct queue *queue, uint64_t id, uint32_t unit)
     return number != INDEX_NONE && index_unit_open(&queue->index, number, unit);
 }
 
+static void add_part(struct queue_counters *counters, const struct queue_part *part)
+{
+    counters->accepted_units += part->done.accepted;
+    counters->generated_units += part->done.generated;
+    counters->recovered_units += part->done.recovered;
+    counters->delivered += part->done.delivered;
+    counters->bounced += part->done.bounced;
+    counters->expired += part->done.expired;
+    counters->removed += part->done.removed;
+    counters->units += part->units;
+}
+
 void queue_counters(const struct queue *queue, struct queue_counters *ret_counters)
 {
     const uint32_t *states = queue->state_counts;
 
     *ret_counters = queue->totals;
-    ret_counters->delivered_units = queue->totals.delivered;
+    for (uint32_t i = 0; i < queue->part_count; i++)
+        add_part(ret_counters, queue->parts[i]);
+    ret_counters->delivered_units = ret_counters->delivered;
     ret_counters->messages = queue->message_count;
-    ret_counters->units = queue->unit_count;
+    ret_counters->restoring = states[ITEM_NEW];
+    ret_counters->clock_doubted = queue->clock_doubted;
+    if (queue->clock_doubted && queue->clock_doubted_until_ns > queue->shard->now_ns)
+        ret_counters->clock_doubted_s =
+            (uint32_t)((queue->clock_doubted_until_ns - queue->shard->now_ns) / SECOND_NS);
     ret_counters->held = states[ITEM_HELD];
     ret_counters->ready = states[ITEM_READY];
     ret_counters->waiting = states[ITEM_WAITING];

@@ -10,7 +10,7 @@ static uint32_t put(struct index *index, uint64_t id, uint32_t units)
 
     cr_assert_eq(index_alloc(index, units, &number), 0);
     index_entry(index, number)->id = id;
-    index_insert(index, number);
+    index_insert(index, number, index->youngest);
     return number;
 }
 
