@@ -117,7 +117,7 @@ static void bounce_submit(struct bounce *bounce)
     struct queue_submission *s = &bounce->submission;
     int r;
 
-    s->id = queue_next_id(bounce->node->queue);
+    s->id = queue_next_report_id(bounce->node->queue, info->id);
     bounce->node->shard->in_hand = info->id;
     bounce_write(bounce, info);
     bounce->node->shard->in_hand = 0;

@@ -386,7 +386,7 @@ static void act(struct node *node, struct control_call *call, enum queue_action 
 
     if (is_message_here(node, call)) {
         call->found = true;
-        r = queue_act(node->queue, call->id, action);
+        r = queue_act(node->queue, call->id, action, NULL, NULL);
         if (r == -EALREADY)
             control_fail(call, EXIT_NOT_FOUND, "%.*s: nothing to do, it is so already",
                          SLICE_ARG(call->arguments[0]));

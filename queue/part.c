@@ -113,6 +113,12 @@ bool parts_journal_ok(const struct queue *queue)
     return true;
 }
 
+void part_release(struct queue_part *part, uint64_t id, const struct spool_location *location)
+{
+    if (part->spool != NULL && !(part->old_way && id < part->first_id))
+        spool_release(part->spool, id, location);
+}
+
 /* ---- the order of its messages ------------------------------------------------------------------ */
 
 uint32_t part_front(const struct queue_part *part)

@@ -117,8 +117,6 @@ void item_set_reason(struct queue *queue, uint32_t item, uint32_t reason)
 
 bool message_in_hand(const struct queue *queue, uint32_t entry)
 {
-    if (index_entry(&queue->index, entry)->flags & ENTRY_SORT)
-        return true;
     for (uint32_t item = index_next_item(&queue->index, entry, INDEX_NONE); item != INDEX_NONE;
          item = index_next_item(&queue->index, entry, item)) {
         uint8_t state = index_item(&queue->index, item)->state;
@@ -168,8 +166,7 @@ void message_free(struct queue *queue, uint32_t entry)
     part_removed(part, entry);
     message_unbuild(queue, entry);
     /* Whoever is done with a message has noted so before: the spool waits for that note. */
-    if (part->spool != NULL)
-        spool_release(part->spool, id, &location);
+    part_release(part, id, &location);
 }
 
 void message_damaged(struct queue *queue, uint32_t entry, const uint32_t *items,

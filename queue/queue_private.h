@@ -311,8 +311,12 @@ struct queue_part {
     struct queue_conservation done; /* all but set_aside and queued */
     bool alarmed;
     struct restore *restore; /* NULL unless something is being brought back */
+    bool old_way;            /* it was told of all by queue_recovered(), and the spool counts none of it */
     bool imaging;
     uint32_t image_next, image_stamp;
+    /* One message as it goes into an image; whole, because an image cannot wait for memory. */
+    struct spool_image_item image_items[ENVELOPE_RECIPIENTS_MAX];
+    uint8_t image_bits[(ENVELOPE_RECIPIENTS_MAX + 7) / 8];
 };
 
 struct queue_aside { /* to be put on hold when it is known */
@@ -451,6 +455,8 @@ uint32_t part_front(const struct queue_part *part);
 uint32_t part_first(const struct queue_part *part); /* INDEX_NONE: it has none */
 /* It is about to be freed, and no cursor may stay on it. */
 void part_removed(struct queue_part *part, uint32_t entry);
+/* This place is not needed any more; all notes about it were given before. */
+void part_release(struct queue_part *part, uint64_t id, const struct spool_location *location);
 /* Its units in the schedule or set aside, exactly. */
 uint32_t message_open_count(const struct queue *queue, uint32_t entry);
 bool parts_journal_ok(const struct queue *queue);
@@ -467,7 +473,6 @@ void restore_free(struct queue_part *part);
 void restore_run(struct queue_part *part);
 void restore_sort(struct queue_part *part, uint32_t entry); /* again, one that is SORT */
 bool restore_busy(const struct queue *queue);               /* something is being read */
-void asides_run(struct queue *queue);
 void asides_deinit(struct queue *queue);
 
 /* image.c */

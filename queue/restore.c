@@ -138,8 +138,7 @@ static void take_place(struct queue_part *part, uint32_t number,
     if (same_place(&old, location))
         return;
     set_place(entry, location);
-    if (part->spool != NULL)
-        spool_release(part->spool, entry->id, &old);
+    part_release(part, entry->id, &old);
 }
 
 static int insert(struct queue_part *part, uint32_t number)

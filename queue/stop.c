@@ -64,7 +64,7 @@ void stop_check(struct queue *queue)
 
     if (!queue->stopping || stopped == NULL || queue->attempt_count > 0 ||
         queue->report_count > 0 || queue->slot_count > 0 || queue->lent_count > 0 ||
-        restore_busy(queue))
+        restore_busy(queue) || !list_empty(&queue->acts))
         return;
     if (queue->quiet == QUIET_NOT)
         become_quiet(queue);

@@ -5,7 +5,7 @@
 
 static int act(struct world *world, uint64_t id, enum queue_action action)
 {
-    int r = queue_act(world->queues[0], id, action);
+    int r = queue_act(world->queues[0], id, action, NULL, NULL);
 
     world_run(world);
     return r;

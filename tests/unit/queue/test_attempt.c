@@ -141,7 +141,7 @@ Test(attempt, a_damaged_message_is_set_aside_and_others_go_on)
     world_advance(world, DAY_MS);
     cr_expect_eq(world_counters(world).damaged, 1, "not tried again by itself");
     world->spools[0].damaged_id = 0;
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RETRY), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RETRY, NULL, NULL), 0);
     world_run(world);
     cr_expect_eq(world_counters(world).messages, 0);
     world_destroy(world);

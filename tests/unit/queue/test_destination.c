@@ -133,7 +133,7 @@ Test(destination, an_answer_that_comes_after_the_mail_has_gone)
 
     world->no_answers = true;
     id = world_submit(world, 0, "a@x", "ok@b.mx");
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_REMOVE), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_REMOVE, NULL, NULL), 0);
     world_run(world);
     cr_expect_eq(world_counters(world).removed, 1);
     queue_resolved(world->queues[0], 1, SLICE("mx"), HOUR_MS);

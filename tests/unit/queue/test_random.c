@@ -30,7 +30,7 @@ static void act(struct world *world, unsigned *state)
     if (id_count == 0)
         return;
     (void)queue_act(world->queues[0], ids[(uint32_t)rand_r(state) % id_count],
-                    (enum queue_action)(rand_r(state) % 5));
+                    (enum queue_action)(rand_r(state) % 5), NULL, NULL);
     world_run(world);
 }
 
@@ -152,8 +152,8 @@ Test(random, every_unit_ends_once)
         calm(world);
         world_finish_all(world);
         for (uint32_t i = 0; i < id_count; i++) {
-            (void)queue_act(world->queues[0], ids[i], QUEUE_RELEASE);
-            (void)queue_act(world->queues[0], ids[i], QUEUE_RETRY);
+            (void)queue_act(world->queues[0], ids[i], QUEUE_RELEASE, NULL, NULL);
+            (void)queue_act(world->queues[0], ids[i], QUEUE_RETRY, NULL, NULL);
         }
         world_advance(world, 2 * DAY_MS);
         queue_counters(world->queues[0], &c);

@@ -123,7 +123,7 @@ Test(report, a_damaged_message_cannot_be_reported_on)
     world_submit(world, 0, "a@x.mx", "ok@b.never");
     cr_expect_eq(world->reports, 0);
     cr_expect_eq(world_view(world, id).state, QUEUE_STATE_DAMAGED);
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_REMOVE), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_REMOVE, NULL, NULL), 0);
     world_run(world);
     cr_expect_eq(world_counters(world).messages, 0);
     world_destroy(world);
@@ -157,7 +157,7 @@ Test(report, what_the_operator_returned_is_returned_later_not_tried)
     uint64_t id = world_submit(world, 0, "a@x.mx", "later@b.mx");
 
     world->report_error = -ENOSPC;
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_BOUNCE), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_BOUNCE, NULL, NULL), 0);
     world_advance(world, HOUR_MS);
     cr_expect_eq(world->taken, 1);
     world->report_error = 0;

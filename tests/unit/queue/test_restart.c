@@ -74,12 +74,12 @@ Test(restart, a_hold_is_kept)
 
     world->no_answers = true;
     id = world_submit(world, 0, "a@x", "ok@b.mx");
-    queue_act(world->queues[0], id, QUEUE_HOLD);
+    queue_act(world->queues[0], id, QUEUE_HOLD, NULL, NULL);
     world->no_answers = false;
     crash_and_recover(world);
     world_advance(world, DAY_MS);
     cr_expect_eq(world_view(world, id).state, QUEUE_STATE_HELD);
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE, NULL, NULL), 0);
     world_run(world);
     cr_expect_eq(world_outcome(world, id, 0), 'd');
     world_destroy(world);
@@ -180,7 +180,7 @@ Test(restart, a_lost_end_of_the_journal)
     three = world_submit(world, 0, "a@x.net", "ok@home");
     cr_expect_eq(world_counters(world).delivered, 1, "the local one waits for its note");
     world->no_answers = true;
-    queue_act(world->queues[0], one, QUEUE_HOLD);
+    queue_act(world->queues[0], one, QUEUE_HOLD, NULL, NULL);
     two = world_submit(world, 0, "a@x.net", "never@b.mx");
     cr_expect_eq(world->reports, 1);
     cr_expect_eq(world_counters(world).bounced, 1);

@@ -95,10 +95,10 @@ Test(schedule, mail_on_hold_does_not_expire_until_it_is_released)
 
     world->no_answers = true;
     id = world_submit(world, 0, "a@x.net", "ok@b.mx");
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_HOLD), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_HOLD, NULL, NULL), 0);
     world_advance(world, 2 * LIMIT_MS);
     cr_expect_eq(world->reports, 0);
-    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE), 0);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE, NULL, NULL), 0);
     world_run(world);
     cr_expect_eq(world->reports, 1);
     world_destroy(world);

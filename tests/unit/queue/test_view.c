@@ -25,7 +25,7 @@ Test(view, pages_in_order_of_id)
         world_submit(world, 0, "a@x", "later@b.mx");
     cr_expect_eq(queue_list(world->queues[0], 0, SLICE_NONE, 3, see, &seen), 3);
     removed = seen.ids[2];
-    cr_expect_eq(queue_act(world->queues[0], removed, QUEUE_REMOVE), 0);
+    cr_expect_eq(queue_act(world->queues[0], removed, QUEUE_REMOVE, NULL, NULL), 0);
     while (queue_list(world->queues[0], seen.ids[seen.count - 1], SLICE_NONE, 3, see, &seen) > 0)
         pages++;
     cr_expect_eq(pages, 3, "also behind a page whose last message is gone");

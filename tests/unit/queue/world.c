@@ -59,207 +59,6 @@ static bool deliver_letters(struct world *world)
     return any;
 }
 
-/* ---- the spool ------------------------------------------------------------------------------------ */
-
-struct spool_reader {
-    struct spool *spool;
-    struct spool_reader_info info;
-    spool_reader_fn *opened;
-    void *context;
-    int result;
-    struct list_node node;
-};
-
-void spool_id_format(uint64_t id, char text[SPOOL_ID_TEXT_SIZE])
-{
-    (void)snprintf(text, SPOOL_ID_TEXT_SIZE, "%015llx", (unsigned long long)id & 0xfffffffffffffff);
-}
-
-uint64_t spool_next_id(struct spool *spool)
-{
-    return spool->next_id++;
-}
-
-bool spool_journal_ok(const struct spool *spool)
-{
-    return !spool->journal_lost;
-}
-
-static struct world_message *find(struct spool *spool, uint64_t id)
-{
-    uint32_t place = spool->place_of[id % WORLD_MESSAGES_MAX];
-
-    return place < spool->message_count && spool->messages[place]->id == id ? spool->messages[place]
-                                                                            : NULL;
-}
-
-int spool_append(struct spool *spool, struct spool_append *append)
-{
-    struct world_message *message;
-
-    if (spool->append_error < 0)
-        return spool->append_error;
-    cr_assert_lt(spool->message_count, WORLD_MESSAGES_MAX);
-    cr_assert_leq(append->unit_count, WORLD_UNITS_MAX);
-    message = calloc(1, sizeof(*message));
-    message->id = append->id;
-    message->envelope = malloc(append->envelope.size);
-    memcpy(message->envelope, append->envelope.data, append->envelope.size);
-    message->envelope_size = append->envelope.size;
-    message->unit_count = append->unit_count;
-    message->arrival_s = append->arrival_s;
-    message->flags = append->flags;
-    for (uint32_t i = 0; i < append->body_pieces; i++)
-        message->body_bytes += append->body[i].iov_len;
-    append->body_bytes = message->body_bytes;
-    append->location.segment = spool->message_count;
-    append->location.record_bytes = (uint32_t)(append->envelope.size + message->body_bytes);
-    spool->place_of[append->id % WORLD_MESSAGES_MAX] = spool->message_count;
-    spool->messages[spool->message_count++] = message;
-    list_push_back(&spool->appends, &append->node);
-    return 0;
-}
-
-static bool complete_appends(struct spool *spool)
-{
-    struct list_node *node;
-    bool any = false;
-
-    while ((node = list_pop_front(&spool->appends)) != NULL) {
-        struct spool_append *append = CONTAINER_OF(node, struct spool_append, node);
-
-        append->result = spool->group_error;
-        find(spool, append->id)->durable = append->result == 0;
-        append->done(append);
-        any = true;
-    }
-    return any;
-}
-
-static void apply_note(struct spool *spool, const struct spool_note *note)
-{
-    struct world_message *message = find(spool, note->id);
-
-    cr_assert(message != NULL && message->durable, "a note about what does not exist (QUEUE I7)");
-    cr_assert_leq(note->unit_first + note->unit_count, message->unit_count);
-    if (note->kind == SPOOL_NOTE_HOLD || note->kind == SPOOL_NOTE_RELEASE) {
-        message->held = note->kind == SPOOL_NOTE_HOLD;
-        return;
-    }
-    cr_assert_gt(note->unit_count, 0);
-    for (uint32_t i = note->unit_first; i < note->unit_first + note->unit_count; i++) {
-        cr_assert_eq(message->outcome[i], 0, "final is final (QUEUE I9)");
-        if (note->kind == SPOOL_NOTE_DONE) {
-            message->outcome[i] = (uint8_t)(note->outcome + 1);
-            message->units[i].state = SPOOL_UNIT_DONE;
-            continue;
-        }
-        message->units[i].attempts = note->attempts;
-        message->units[i].next_s = note->next_s;
-        spool->defers++;
-        spool->last_defer_s = note->next_s;
-        (void)slice_to_cstr(note->text, message->reason, sizeof(message->reason));
-    }
-}
-
-int spool_note(struct spool *spool, struct spool_note *note)
-{
-    if (spool->note_error < 0)
-        return spool->note_error;
-    if (note->durable == NULL && !spool->losing)
-        apply_note(spool, note);
-    else if (note->durable != NULL)
-        list_push_back(&spool->notes, &note->node);
-    return 0;
-}
-
-static bool complete_notes(struct spool *spool)
-{
-    struct list_node *node;
-    bool any = false;
-
-    while (!spool->losing && (node = list_pop_front(&spool->notes)) != NULL) {
-        struct spool_note *note = CONTAINER_OF(node, struct spool_note, node);
-
-        note->result = spool->flush_error;
-        if (note->result == 0)
-            apply_note(spool, note);
-        note->durable(note);
-        any = true;
-    }
-    return any;
-}
-
-static bool complete_openings(struct spool *spool)
-{
-    struct list_node *node;
-    bool any = false;
-
-    while ((node = list_pop_front(&spool->openings)) != NULL) {
-        struct spool_reader *reader = CONTAINER_OF(node, struct spool_reader, node);
-
-        reader->opened(reader->context, reader->result);
-        any = true;
-    }
-    return any;
-}
-
-int spool_reader_open(struct spool *spool, const struct spool_location *location,
-                      spool_reader_fn *opened, void *context, struct spool_reader **ret_reader)
-{
-    struct world_message *message = spool->messages[location->segment];
-    struct spool_reader *reader;
-
-    if (spool->open_error < 0)
-        return spool->open_error;
-    reader = calloc(1, sizeof(*reader));
-    reader->spool = spool;
-    reader->opened = opened;
-    reader->context = context;
-    reader->info = (struct spool_reader_info){
-        .id = message->id,
-        .envelope = slice_of(message->envelope, message->envelope_size),
-        .flags = message->flags,
-        .arrival_s = message->arrival_s,
-        .hot = !spool->cold,
-    };
-    reader->result = message->id == spool->damaged_id ? -EBADMSG : 0;
-    list_node_init(&reader->node);
-    spool->readers_open++;
-    *ret_reader = reader;
-    if (spool->cold)
-        list_push_back(&spool->openings, &reader->node);
-    else
-        opened(context, reader->result);
-    return 0;
-}
-
-const struct spool_reader_info *spool_reader_info(const struct spool_reader *reader)
-{
-    return &reader->info;
-}
-
-void spool_reader_rewind(struct spool_reader *reader)
-{
-    (void)reader;
-}
-
-void spool_reader_close(struct spool_reader **reader)
-{
-    if (*reader == NULL)
-        return;
-    list_remove(&(*reader)->node);
-    (*reader)->spool->readers_open--;
-    free(*reader);
-    *reader = NULL;
-}
-
-void world_complete(struct world *world, uint32_t shard)
-{
-    complete_appends(&world->spools[shard]);
-    complete_notes(&world->spools[shard]);
-}
-
 /* ---- the owner's side ------------------------------------------------------------------------------ */
 
 static struct world *world_of(void *context)
@@ -297,6 +96,11 @@ static void resolve(void *context, uint32_t destination, struct slice name)
         answer(world, world->queues[((struct shard *)context)->index], destination, name);
 }
 
+static struct world *attempt_world(const struct queue_attempt *attempt)
+{
+    return attempt->queue->shard->user;
+}
+
 static void judge(struct queue_attempt *attempt)
 {
     for (uint32_t i = 0; i < queue_attempt_count(attempt); i++) {
@@ -308,6 +112,9 @@ static void judge(struct queue_attempt *attempt)
         else if (slice_starts_nocase(address, SLICE("later")))
             queue_attempt_outcome(attempt, i, QUEUE_LATER, (const uint8_t[]){4, 2, 0},
                                   SLICE("mailbox busy"));
+        else if (attempt_world(attempt)->in_doubt && slice_starts_nocase(address, SLICE("doubt")))
+            queue_attempt_outcome(attempt, i, QUEUE_IN_DOUBT, (const uint8_t[]){4, 4, 2},
+                                  SLICE("connection lost behind the final dot"));
         else
             queue_attempt_outcome(attempt, i, QUEUE_DELIVERED, (const uint8_t[]){2, 0, 0},
                                   SLICE_NONE);
@@ -482,7 +289,7 @@ static void make_report(struct world *world, struct queue *queue, struct queue_r
         .recipients = &made->recipient,
         .recipient_count = 1,
         .flags = SPOOL_REPORT,
-        .id = queue_next_id(queue),
+        .id = queue_next_report_id(queue, info->id),
         .report_of = info->id,
         .report_units = made->units,
         .report_unit_count = info->unit_count,
@@ -524,6 +331,18 @@ static struct queue *peer(struct shard *shard)
     return world->queues[shard->index];
 }
 
+static void restored(void *context, struct spool *spool, int result,
+                     const struct spool_report *report, struct slice error)
+{
+    struct world *world = world_of(context);
+
+    (void)spool;
+    (void)report;
+    cr_assert_eq(error.size > 0, result < 0);
+    world->restored++;
+    world->restored_result = result;
+}
+
 static const struct queue_ops world_ops = {
     .is_local = is_local,
     .resolve = resolve,
@@ -532,6 +351,7 @@ static const struct queue_ops world_ops = {
     .recall = recall,
     .local = local,
     .report = do_report,
+    .restored = restored,
     .peer = peer,
 };
 
@@ -621,14 +441,8 @@ static bool step(struct world *world)
     bool any = deliver_letters(world);
 
     for (uint32_t i = 0; i < world->shard_count; i++) {
-        struct spool *spool = &world->spools[i];
-
         any = run_shard(&world->shards[i]) || any;
-        any = complete_openings(spool) || any;
-        if (!spool->manual) {
-            any = complete_appends(spool) || any;
-            any = complete_notes(spool) || any;
-        }
+        any = world_spool_step(&world->spools[i]) || any;
     }
     return any;
 }
@@ -670,24 +484,64 @@ uint32_t world_now_s(const struct world *world)
     return (uint32_t)(world->shards[0].wall_ns / SECOND_NS);
 }
 
+/* The books of each spool, counted once more from the index itself. */
+static void check_part(struct queue *queue, struct queue_part *part)
+{
+    struct queue_conservation c;
+    uint64_t units = 0, damaged = 0;
+
+    for (uint32_t number = index_older_first(&queue->index, INDEX_NONE); number != INDEX_NONE;
+         number = index_older_first(&queue->index, number)) {
+        if (part_of(queue, index_entry(&queue->index, number)->id) != part)
+            continue;
+        units += message_open_count(queue, number);
+        for (uint32_t item = index_next_item(&queue->index, number, INDEX_NONE); item != INDEX_NONE;
+             item = index_next_item(&queue->index, number, item)) {
+            const struct index_item *it = index_item(&queue->index, item);
+
+            damaged += it->state == ITEM_DAMAGED ? it->open_count : 0;
+        }
+    }
+    cr_assert_eq(queue_conservation(queue, part->number, &c), 0);
+    cr_assert_eq(c.difference, 0, "units in and out disagree");
+    cr_assert_not(part->alarmed);
+    cr_assert_eq(c.queued, units - damaged);
+    cr_assert_eq(c.set_aside, damaged + part->unreadable_units);
+}
+
 static void check_queue(struct queue *queue)
 {
     struct queue_counters c;
+    uint64_t unreadable = 0;
+    uint32_t loading = 0;
 
+    for (uint32_t i = 0; i < queue->part_count; i++) {
+        if (queue->parts[i]->state != PART_LOADING)
+            check_part(queue, queue->parts[i]);
+        loading += queue->parts[i]->state != PART_READY;
+        unreadable += queue->parts[i]->unreadable_units;
+    }
     queue_counters(queue, &c);
     cr_assert_eq(c.accepted_units + c.generated_units + c.recovered_units,
-                 c.delivered + c.bounced + c.expired + c.removed + c.units,
+                 c.delivered + c.bounced + c.expired + c.removed + c.units + unreadable,
                  "units in and out disagree");
     cr_assert_eq(queue->index.found_count, c.messages);
-    cr_assert_eq(queue->state_counts[ITEM_DAMAGED] + c.held + c.ready + c.waiting + c.trying == 0,
-                 c.messages == 0);
+    if (loading == 0)
+        cr_assert_eq(queue->state_counts[ITEM_DAMAGED] + c.held + c.ready + c.waiting + c.trying ==
+                         0,
+                     c.messages == 0);
 }
 
 void world_check(struct world *world)
 {
     for (uint32_t i = 0; i < world->shard_count; i++) {
-        if (world->queues[i] != NULL)
-            check_queue(world->queues[i]);
+        struct queue *queue = world->queues[i];
+
+        if (queue == NULL)
+            continue;
+        check_queue(queue);
+        if (queue->own != NULL && queue->own->state != PART_LOADING)
+            world_spool_check(&world->spools[i], queue);
     }
 }
 
@@ -705,12 +559,7 @@ void world_destroy(struct world *world)
     world_run(world);
     world_crash(world);
     for (uint32_t i = 0; i < world->shard_count; i++) {
-        struct spool *spool = &world->spools[i];
-
-        for (uint32_t m = 0; m < spool->message_count; m++) {
-            free(spool->messages[m]->envelope);
-            free(spool->messages[m]);
-        }
+        world_spool_free(&world->spools[i]);
     }
     free(world);
 }
@@ -721,10 +570,7 @@ void world_crash(struct world *world)
 
     for (uint32_t i = 0; i < world->shard_count; i++) {
         queue_destroy(&world->queues[i]);
-        cr_assert_eq(world->spools[i].readers_open, 0);
-        list_init(&world->spools[i].appends);
-        list_init(&world->spools[i].notes);
-        world->spools[i].losing = false;
+        world_spool_crash(&world->spools[i]);
     }
     while ((node = list_pop_front(&world->sessions)) != NULL)
         free(CONTAINER_OF(node, struct world_session, node));
@@ -733,40 +579,31 @@ void world_crash(struct world *world)
         free(CONTAINER_OF(node, struct letter, node));
 }
 
-static void recover_message(struct queue *queue, const struct spool *spool, uint32_t index)
+void world_reopen(struct world *world)
 {
-    const struct world_message *message = spool->messages[index];
-    bool open = false;
-
-    for (uint32_t i = 0; i < message->unit_count; i++)
-        open = open || message->outcome[i] == 0;
-    if (!message->durable || !open)
-        return;
-    cr_assert_eq(
-        queue_recovered(queue,
-                        &(struct spool_recovered_message){
-                            .id = message->id,
-                            .location.segment = index,
-                            .envelope = slice_of(message->envelope, message->envelope_size),
-                            .body_bytes = message->body_bytes,
-                            .arrival_s = message->arrival_s,
-                            .flags = message->flags,
-                            .held = message->held,
-                            .units = message->units,
-                            .unit_count = message->unit_count,
-                            .reason = slice_cstr(message->reason),
-                        }),
-        0);
+    for (uint32_t i = 0; i < world->shard_count; i++) {
+        make_queue(world, i);
+        cr_assert_eq(queue_add_spool(world->queues[i], &world->spools[i], true), 0);
+        queue_start(world->queues[i], NULL);
+    }
 }
 
 void world_recover(struct world *world)
 {
+    world_reopen(world);
     for (uint32_t i = 0; i < world->shard_count; i++) {
-        make_queue(world, i);
-        for (uint32_t m = 0; m < world->spools[i].message_count; m++)
-            recover_message(world->queues[i], &world->spools[i], m);
+        world_bring_back(world, i);
+        world_bring_end(world, i, 0);
     }
-    world_start(world);
+    world_run(world);
+}
+
+void world_adopt(struct world *world, uint32_t shard, uint32_t spool)
+{
+    cr_assert_eq(queue_add_spool(world->queues[shard], &world->spools[spool], false), 0);
+    world_bring_back(world, spool);
+    world_bring_end(world, spool, 0);
+    world_run(world);
 }
 
 /* ---- submitting --------------------------------------------------------------------------------- */
@@ -842,11 +679,6 @@ uint64_t world_submit_report(struct world *world, uint32_t shard, const char *re
     s->submission.report_units = units;
     s->submission.report_unit_count = unit_count;
     return submit(world, shard, s);
-}
-
-struct world_message *world_message(struct world *world, uint64_t id)
-{
-    return find(&world->spools[id >> 54], id);
 }
 
 char world_outcome(struct world *world, uint64_t id, uint32_t unit)

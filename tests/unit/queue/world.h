@@ -6,7 +6,8 @@
  *     a domain   "*.never" is nowhere for good, "*.later" cannot be looked up, all others lead to a site, which is the
  *                part of the name behind the first dot ("a.mx" and "b.mx" share the site "mx"); "home" is local
  *     a site     is up unless it is named in `down`; a session takes message after message
- *     a mailbox  "never..." is refused for good (5.1.1), "later..." for now (4.2.0), all others take the mail
+ *     a mailbox  "never..." is refused for good (5.1.1), "later..." for now (4.2.0), "doubt..." never answers the final dot
+ *                while `in_doubt` is set, all others take the mail
  */
 #ifndef KILAT_TESTS_UNIT_QUEUE_WORLD_H
 #define KILAT_TESTS_UNIT_QUEUE_WORLD_H
@@ -16,6 +17,7 @@
 #define WORLD_SHARDS_MAX 4
 #define WORLD_MESSAGES_MAX 65536 /* and as many ids */
 #define WORLD_UNITS_MAX 512
+#define WORLD_BLOCKS_MAX 16
 
 struct world_message { /* as the spool has it */
     uint64_t id;
@@ -23,16 +25,37 @@ struct world_message { /* as the spool has it */
     size_t envelope_size;
     uint32_t unit_count, arrival_s;
     uint64_t body_bytes;
+    uint32_t record_bytes;
     uint8_t flags;
     bool durable, held;
+    bool unreadable; /* to this version of the queue */
+    uint32_t live, cold_live; /* how often each of its places is needed */
+    bool cold, cold_held;     /* it has a copy in the cold lane, and what that says */
+    struct spool_unit cold_units[WORLD_UNITS_MAX];
+    char cold_reason[128];
+    bool in_doubt[WORLD_UNITS_MAX];
     uint8_t outcome[WORLD_UNITS_MAX]; /* 0: open, else enum spool_note_outcome + 1 */
     struct spool_unit units[WORLD_UNITS_MAX];
     char reason[128];
 };
 
+struct world_note {
+    struct spool_recovered_note note;
+    char text[128];
+};
+
 struct spool {
     struct world *world;
+    const struct spool_owner *owner;
+    void *owner_context;
     uint64_t next_id;
+    struct world_note *journal; /* what is durable, in order */
+    uint32_t note_count, note_capacity;
+    uint32_t earlier_messages, earlier_notes; /* of the lives before this one */
+    bool checkpoint;
+    uint32_t checkpoint_messages, checkpoint_notes; /* c_d, c_j */
+    struct spool_image blocks[WORLD_BLOCKS_MAX];
+    uint32_t block_count;
     struct world_message *messages[WORLD_MESSAGES_MAX];
     uint32_t message_count;
     uint32_t place_of[WORLD_MESSAGES_MAX]; /* by id */
@@ -90,6 +113,9 @@ struct world {
     uint32_t report_units;
     uint64_t report_of;
     bool report_expired;
+    uint32_t restored; /* spools that are back */
+    int restored_result;
+    bool in_doubt; /* a recipient "doubt..." ends so, otherwise it is delivered */
 };
 
 struct world *world_create(uint32_t shard_count);
@@ -97,9 +123,22 @@ void world_start(struct world *world);
 struct world *world_started(void); /* one shard, running */
 /* Stops all queues, checks what must hold at the end, frees. */
 void world_destroy(struct world *world);
-/* All queues are gone as by a crash, and come back from what the spools hold. */
+/* All queues are gone as by a crash, and come back from what the spools hold: the checkpoint, if there is one, and what
+ * stands behind it. world_reopen() only opens; then world_bring_back() and world_bring_end() for each spool. */
 void world_crash(struct world *world);
 void world_recover(struct world *world);
+void world_reopen(struct world *world);
+void world_bring_back(struct world *world, uint32_t shard);
+void world_bring_end(struct world *world, uint32_t shard, int result);
+/* A checkpoint, whole or block by block (true: there is more). */
+void world_checkpoint(struct world *world, uint32_t shard);
+void world_checkpoint_begin(struct world *world, uint32_t shard);
+bool world_checkpoint_block(struct world *world, uint32_t shard);
+void world_checkpoint_end(struct world *world, uint32_t shard);
+/* Copies a message to the cold lane, if the queue says that it may be. */
+void world_relocate(struct world *world, uint64_t id);
+/* One spool is adopted by the queue of another shard, whose own one is gone. */
+void world_adopt(struct world *world, uint32_t shard, uint32_t spool);
 
 /* Until nothing moves at this moment; checks every queue afterwards. */
 void world_run(struct world *world);
@@ -114,6 +153,13 @@ uint64_t world_submit_report(struct world *world, uint32_t shard, const char *re
                              uint64_t report_of, const uint32_t *units, uint32_t unit_count);
 void world_complete(struct world *world, uint32_t shard);
 struct world_message *world_message(struct world *world, uint64_t id);
+
+/* world_spool.c, for world.c */
+void world_spool_crash(struct spool *spool);
+void world_spool_free(struct spool *spool);
+bool world_spool_step(struct spool *spool);
+void world_spool_check(struct spool *spool, struct queue *queue);
+
 /* Outcome of a unit on disk: 0 open, 'd' delivered, 'b' bounced, 'e' expired, 'r' removed. */
 char world_outcome(struct world *world, uint64_t id, uint32_t unit);
 
