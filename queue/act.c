@@ -101,7 +101,7 @@ static int remove_message(struct queue *queue, uint32_t entry, struct queue_act 
 
     memcpy(what.status, status_operator, sizeof(what.status));
     r = note_open(queue, entry, &what, act);
-    part->done.removed += message_open_count(queue, entry);
+    part->done.removed += index_open_bits(&queue->index, entry);
     message_free(queue, entry);
     return r;
 }
@@ -131,6 +131,16 @@ static int bounce_message(struct queue *queue, uint32_t entry, struct queue_act 
     return r;
 }
 
+/* Its envelope could not be read when it came back, so whose recipients are open is still to be sorted out; what was asked
+ * for follows then. */
+static bool is_unsorted(struct queue *queue, uint32_t entry)
+{
+    if (!(index_entry(&queue->index, entry)->flags & ENTRY_SORT))
+        return false;
+    restore_sort(part_of(queue, index_entry(&queue->index, entry)->id), entry);
+    return true;
+}
+
 static int hold_message(struct queue *queue, uint32_t entry, struct queue_act *act)
 {
     int r = note_hold(queue, entry, SPOOL_NOTE_HOLD, act);
@@ -154,6 +164,8 @@ static int release_message(struct queue *queue, uint32_t entry, struct queue_act
     if (r < 0)
         return r;
     index_entry(&queue->index, entry)->flags &= (uint8_t)~ENTRY_HOLD;
+    if (is_unsorted(queue, entry))
+        return 0;
     for (uint32_t item = next_item(queue, entry, INDEX_NONE); item != INDEX_NONE;
          item = next_item(queue, entry, item)) {
         if (index_item(&queue->index, item)->state == ITEM_HELD)
@@ -166,10 +178,8 @@ static int retry_message(struct queue *queue, uint32_t entry)
 {
     if (all_in(queue, entry, ITEM_TRYING))
         return -EALREADY;
-    if (index_entry(&queue->index, entry)->flags & ENTRY_SORT) {
-        restore_sort(part_of(queue, index_entry(&queue->index, entry)->id), entry);
+    if (is_unsorted(queue, entry))
         return 0;
-    }
     for (uint32_t item = next_item(queue, entry, INDEX_NONE); item != INDEX_NONE;
          item = next_item(queue, entry, item)) {
         struct index_item *it = index_item(&queue->index, item);
@@ -244,7 +254,7 @@ static int act_now(struct queue *queue, uint32_t entry, enum queue_action action
             return act_later(queue, entry, ENTRY_WANT_REMOVE);
         return journal ? remove_message(queue, entry, act) : -EIO;
     case QUEUE_BOUNCE:
-        if (in_hand)
+        if (in_hand || is_unsorted(queue, entry))
             return act_later(queue, entry, ENTRY_WANT_BOUNCE);
         return journal ? bounce_message(queue, entry, act) : -EIO;
     }

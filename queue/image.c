@@ -140,7 +140,7 @@ static bool add_entry(struct queue_part *part, struct spool_image *image, uint32
     to.flags = (uint8_t)((entry->flags & ENTRY_HOLD ? SPOOL_ENTRY_HELD : 0) |
                          (entry->flags & ENTRY_CHUNKED ? SPOOL_ENTRY_CHUNKED : 0) |
                          (damaged ? SPOOL_ENTRY_DAMAGED : 0));
-    if (message_open_count(queue, number) < entry->unit_count) {
+    if (index_open_bits(&queue->index, number) < entry->unit_count) {
         index_bits_store(&queue->index, number, part->image_bits);
         to.open_bits = part->image_bits;
     }

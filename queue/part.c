@@ -200,13 +200,6 @@ void part_removed(struct queue_part *part, uint32_t entry)
 
 /* ---- units ------------------------------------------------------------------------------------- */
 
-uint32_t message_open_count(const struct queue *queue, uint32_t entry)
-{
-    return index_entry(&queue->index, entry)->flags & ENTRY_SORT
-               ? index_open_bits(&queue->index, entry)
-               : index_open_count(&queue->index, entry);
-}
-
 static void balance(const struct queue_part *part, struct queue_conservation *c)
 {
     *c = part->done;

@@ -162,7 +162,7 @@ void message_free(struct queue *queue, uint32_t entry)
     struct spool_location location = entry_location(entry_of(queue, entry));
     uint64_t id = entry_of(queue, entry)->id;
 
-    part->units -= message_open_count(queue, entry);
+    part->units -= index_open_bits(&queue->index, entry);
     part_removed(part, entry);
     message_unbuild(queue, entry);
     /* Whoever is done with a message has noted so before: the spool waits for that note. */

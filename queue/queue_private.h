@@ -457,8 +457,6 @@ uint32_t part_first(const struct queue_part *part); /* INDEX_NONE: it has none *
 void part_removed(struct queue_part *part, uint32_t entry);
 /* This place is not needed any more; all notes about it were given before. */
 void part_release(struct queue_part *part, uint64_t id, const struct spool_location *location);
-/* Its units in the schedule or set aside, exactly. */
-uint32_t message_open_count(const struct queue *queue, uint32_t entry);
 bool parts_journal_ok(const struct queue *queue);
 void parts_check(struct queue *queue); /* an alarm when units do not add up */
 

@@ -434,7 +434,7 @@ static int defer_noted(struct queue_part *part, uint32_t number,
 /* The peer was told that we did not take it. */
 static void apply_abort(struct queue_part *part, uint32_t number)
 {
-    part->done.recovered -= message_open_count(part->queue, number);
+    part->done.recovered -= index_open_bits(&part->queue->index, number);
     message_free(part->queue, number);
 }
 

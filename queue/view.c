@@ -95,7 +95,7 @@ static void fill(const struct queue *queue, uint32_t number, struct queue_view *
         .state = state_shown(it),
         .arrival_s = entry->arrival_s,
         .attempts = it->attempts,
-        .units_open = message_open_count(queue, number),
+        .units_open = index_open_bits(&queue->index, number),
         .size_bytes = entry->size_bytes,
         .destination = destination_name(destination),
         .site = destination->site == NULL ? SLICE_NONE : site_name(destination->site),

@@ -94,10 +94,14 @@ static void step(struct world *world, unsigned *state)
     case 7:
         if (rand_r(state) % 10 == 0)
             world->spools[0].losing = true;
+        if (rand_r(state) % 10 == 0 && !world->spools[0].losing)
+            world_checkpoint(world, 0);
         if (rand_r(state) % 20 == 0) {
             world_crash(world);
             world_recover(world);
         }
+        if (id_count > 0 && !world->spools[0].losing)
+            world_relocate(world, ids[(uint32_t)rand_r(state) % id_count]);
         break;
     default:
         world_advance(world, (uint64_t)rand_r(state) % (10 * MINUTE_MS));
@@ -151,6 +155,7 @@ Test(random, every_unit_ends_once)
         }
         calm(world);
         world_finish_all(world);
+        world_advance(world, 2 * SECOND_MS); /* what could not be read when it came back is, now */
         for (uint32_t i = 0; i < id_count; i++) {
             (void)queue_act(world->queues[0], ids[i], QUEUE_RELEASE, NULL, NULL);
             (void)queue_act(world->queues[0], ids[i], QUEUE_RETRY, NULL, NULL);

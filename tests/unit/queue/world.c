@@ -494,7 +494,7 @@ static void check_part(struct queue *queue, struct queue_part *part)
          number = index_older_first(&queue->index, number)) {
         if (part_of(queue, index_entry(&queue->index, number)->id) != part)
             continue;
-        units += message_open_count(queue, number);
+        units += index_open_bits(&queue->index, number);
         for (uint32_t item = index_next_item(&queue->index, number, INDEX_NONE); item != INDEX_NONE;
              item = index_next_item(&queue->index, number, item)) {
             const struct index_item *it = index_item(&queue->index, item);
@@ -503,7 +503,13 @@ static void check_part(struct queue *queue, struct queue_part *part)
         }
     }
     cr_assert_eq(queue_conservation(queue, part->number, &c), 0);
-    cr_assert_eq(c.difference, 0, "units in and out disagree");
+    cr_assert_eq(c.difference, 0,
+                 "units in and out disagree by %ld: accepted %lu generated %lu recovered %lu "
+                 "delivered %lu bounced %lu expired %lu removed %lu set aside %lu queued %lu",
+                 (long)c.difference, (unsigned long)c.accepted, (unsigned long)c.generated,
+                 (unsigned long)c.recovered, (unsigned long)c.delivered, (unsigned long)c.bounced,
+                 (unsigned long)c.expired, (unsigned long)c.removed, (unsigned long)c.set_aside,
+                 (unsigned long)c.queued);
     cr_assert_not(part->alarmed);
     cr_assert_eq(c.queued, units - damaged);
     cr_assert_eq(c.set_aside, damaged + part->unreadable_units);
@@ -518,7 +524,7 @@ static void check_queue(struct queue *queue)
     for (uint32_t i = 0; i < queue->part_count; i++) {
         if (queue->parts[i]->state != PART_LOADING)
             check_part(queue, queue->parts[i]);
-        loading += queue->parts[i]->state != PART_READY;
+        loading += queue->parts[i]->state != PART_READY || queue->parts[i]->restore != NULL;
         unreadable += queue->parts[i]->unreadable_units;
     }
     queue_counters(queue, &c);

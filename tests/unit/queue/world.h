@@ -31,6 +31,7 @@ struct world_message { /* as the spool has it */
     bool unreadable; /* to this version of the queue */
     uint32_t live, cold_live; /* how often each of its places is needed */
     bool cold, cold_held;     /* it has a copy in the cold lane, and what that says */
+    uint32_t cold_place;
     struct spool_unit cold_units[WORLD_UNITS_MAX];
     char cold_reason[128];
     bool in_doubt[WORLD_UNITS_MAX];
@@ -51,9 +52,11 @@ struct spool {
     uint64_t next_id;
     struct world_note *journal; /* what is durable, in order */
     uint32_t note_count, note_capacity;
-    uint32_t earlier_messages, earlier_notes; /* of the lives before this one */
+    uint32_t earlier_messages, earlier_notes, earlier_cold; /* of the lives before this one */
     bool checkpoint;
-    uint32_t checkpoint_messages, checkpoint_notes; /* c_d, c_j */
+    uint32_t checkpoint_messages, checkpoint_notes, checkpoint_cold; /* c_d, c_j, c_r */
+    uint32_t cold_places[WORLD_MESSAGES_MAX];               /* of the copies in the cold lane: which message */
+    uint32_t cold_count;
     struct spool_image blocks[WORLD_BLOCKS_MAX];
     uint32_t block_count;
     struct world_message *messages[WORLD_MESSAGES_MAX];

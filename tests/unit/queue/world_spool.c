@@ -46,9 +46,17 @@ struct world_message *world_message(struct world *world, uint64_t id)
 
 /* ---- places --------------------------------------------------------------------------------------- */
 
+/* In the cold lane places are counted on, each with one copy. */
+static struct world_message *message_at(struct spool *spool, const struct spool_location *location)
+{
+    uint32_t place = location->segment & ~SPOOL_COLD;
+
+    return spool->messages[location->segment & SPOOL_COLD ? spool->cold_places[place] : place];
+}
+
 static uint32_t *live_at(struct spool *spool, const struct spool_location *location)
 {
-    struct world_message *message = spool->messages[location->segment & ~SPOOL_COLD];
+    struct world_message *message = message_at(spool, location);
 
     return location->segment & SPOOL_COLD ? &message->cold_live : &message->live;
 }
@@ -61,7 +69,7 @@ void spool_set_owner(struct spool *spool, const struct spool_owner *owner, void 
 
 void spool_release(struct spool *spool, uint64_t id, const struct spool_location *location)
 {
-    cr_assert_eq(spool->messages[location->segment & ~SPOOL_COLD]->id, id);
+    cr_assert_eq(message_at(spool, location)->id, id);
     cr_assert_gt(*live_at(spool, location), 0, "released, but nothing was needed there");
     (*live_at(spool, location))--;
 }
@@ -70,12 +78,13 @@ void world_relocate(struct world *world, uint64_t id)
 {
     struct spool *spool = &world->spools[id >> 54];
     struct spool_location from = {.segment = spool->place_of[id % WORLD_MESSAGES_MAX]};
-    struct spool_location to = {.segment = from.segment | SPOOL_COLD};
+    struct spool_location to = {.segment = spool->cold_count | SPOOL_COLD};
     struct world_message *message = find(spool, id);
     struct slice reason = SLICE_NONE;
 
-    if (message->cold_live > 0)
+    if (message->cold)
         return;
+    to.record_bytes = message->record_bytes;
     if (spool->owner->states(spool->owner_context, id, &from,
                              slice_of(message->envelope, message->envelope_size),
                              message->cold_units, message->unit_count, &message->cold_held,
@@ -83,6 +92,8 @@ void world_relocate(struct world *world, uint64_t id)
         return;
     (void)slice_to_cstr(reason, message->cold_reason, sizeof(message->cold_reason));
     message->cold = true;
+    message->cold_place = spool->cold_count;
+    spool->cold_places[spool->cold_count++] = from.segment;
     message->cold_live++;
     spool->owner->relocated(spool->owner_context, id, &from, &to);
 }
@@ -109,7 +120,7 @@ int spool_append(struct spool *spool, struct spool_append *append)
         message->body_bytes += append->body[i].iov_len;
     append->body_bytes = message->body_bytes;
     append->location.segment = spool->message_count;
-    append->location.record_bytes = (uint32_t)(append->envelope.size + message->body_bytes);
+    append->location.record_bytes = (uint32_t)(48 + append->envelope.size + message->body_bytes);
     message->record_bytes = append->location.record_bytes;
     spool->place_of[append->id % WORLD_MESSAGES_MAX] = spool->message_count;
     spool->messages[spool->message_count++] = message;
@@ -233,7 +244,7 @@ static bool complete_openings(struct spool *spool)
 int spool_reader_open(struct spool *spool, const struct spool_location *location,
                       spool_reader_fn *opened, void *context, struct spool_reader **ret_reader)
 {
-    struct world_message *message = spool->messages[location->segment & ~SPOOL_COLD];
+    struct world_message *message = message_at(spool, location);
     struct spool_reader *reader;
 
     cr_assert_gt(*live_at(spool, location), 0, "a read where nothing is needed (QUEUE I25)");
@@ -298,6 +309,7 @@ void world_checkpoint_begin(struct world *world, uint32_t shard)
     forget_checkpoint(spool);
     spool->checkpoint_messages = spool->message_count;
     spool->checkpoint_notes = spool->note_count;
+    spool->checkpoint_cold = spool->cold_count;
     spool->owner->image_begin(spool->owner_context);
 }
 
@@ -310,7 +322,7 @@ bool world_checkpoint_block(struct world *world, uint32_t shard)
     *image = (struct spool_image){
         .data = malloc(SPOOL_IMAGE_BLOCK_BYTES),
         .hot_end = {.segment = spool->checkpoint_messages},
-        .cold_end = {.segment = UINT32_MAX},
+        .cold_end = {.segment = spool->checkpoint_cold},
     };
     return spool->owner->image_fill(spool->owner_context, image);
 }
@@ -354,7 +366,8 @@ static void present(struct spool *spool, uint32_t index, bool cold)
     struct world_message *m = spool->messages[index];
     struct spool_recovered_message message = {
         .id = m->id,
-        .location = {.segment = cold ? index | SPOOL_COLD : index, .record_bytes = m->record_bytes},
+        .location = {.segment = cold ? m->cold_place | SPOOL_COLD : index,
+                     .record_bytes = m->record_bytes},
         .envelope = slice_of(m->envelope, m->envelope_size),
         .body_bytes = m->body_bytes,
         .arrival_s = m->arrival_s,
@@ -365,7 +378,7 @@ static void present(struct spool *spool, uint32_t index, bool cold)
         .reason = cold ? slice_cstr(m->cold_reason) : SLICE_NONE,
     };
 
-    if (!m->durable || (cold && !m->cold))
+    if (!m->durable)
         return;
     (*live_at(spool, &message.location))++;
     cr_assert_eq(spool->owner->found(spool->owner_context, &message), 0);
@@ -387,8 +400,8 @@ void world_bring_back(struct world *world, uint32_t shard)
     }
     for (uint32_t i = first; i < spool->earlier_messages; i++)
         present(spool, i, false);
-    for (uint32_t i = 0; i < spool->earlier_messages; i++)
-        present(spool, i, true);
+    for (uint32_t i = spool->checkpoint ? spool->checkpoint_cold : 0; i < spool->earlier_cold; i++)
+        present(spool, spool->cold_places[i], true);
     for (uint32_t i = spool->checkpoint ? spool->checkpoint_notes : 0; i < spool->earlier_notes;
          i++) {
         struct spool_recovered_note note = spool->journal[i].note;
@@ -417,6 +430,7 @@ void world_spool_crash(struct spool *spool)
     spool->next_id += 16;
     spool->earlier_messages = spool->message_count;
     spool->earlier_notes = spool->note_count;
+    spool->earlier_cold = spool->cold_count;
     for (uint32_t i = 0; i < spool->message_count; i++) {
         spool->messages[i]->live = 0;
         spool->messages[i]->cold_live = 0;
@@ -462,6 +476,7 @@ void world_spool_check(struct spool *spool, struct queue *queue)
         if (message->unreadable)
             continue;
         cr_assert_eq(message->live, segment == i, "message %u", i);
-        cr_assert_eq(message->cold_live, segment == (i | SPOOL_COLD), "message %u", i);
+        cr_assert_eq(message->cold_live, message->cold && segment == (message->cold_place | SPOOL_COLD),
+                     "message %u", i);
     }
 }
