@@ -47,7 +47,7 @@ static void doubt(struct queue *queue, const char *why, int64_t seconds)
 {
     queue->clock_doubted = true;
     queue->clock_doubted_until_ns = queue->shard->now_ns + CLOCK_DOUBT_NS;
-    log_event(queue->shard->log, LOG_ERROR, "queue.clock.doubted", log_cstr("reason", why),
+    log_event(queue->shard->log, LOG_WARNING, "queue.clock.doubted", log_cstr("reason", why),
               log_i64("seconds", seconds),
               log_cstr("until", "kilatctl clock accept, or a day has passed"));
     queue_poke(queue);
