@@ -243,8 +243,7 @@ static int act_now(struct queue *queue, uint32_t entry, enum queue_action action
     case QUEUE_HOLD:
         if (held)
             return -EALREADY;
-        return in_hand ? act_later(queue, entry, ENTRY_WANT_HOLD)
-                       : hold_message(queue, entry, act);
+        return in_hand ? act_later(queue, entry, ENTRY_WANT_HOLD) : hold_message(queue, entry, act);
     case QUEUE_RELEASE:
         return held ? release_message(queue, entry, act) : -EALREADY;
     case QUEUE_RETRY:

@@ -43,8 +43,7 @@ static bool add_destination(struct queue_part *part, struct spool_image *image, 
 {
     const uint8_t none[3] = {0, 0, 0};
     struct destination *destination = part->queue->destinations[number];
-    struct slice name =
-        number == QUEUE_LOCAL ? RESTORE_LOCAL_NAME : destination_name(destination);
+    struct slice name = number == QUEUE_LOCAL ? RESTORE_LOCAL_NAME : destination_name(destination);
 
     if (destination->image_stamp == part->image_stamp)
         return true;
@@ -158,9 +157,8 @@ bool image_fill(void *context, struct spool_image *image)
         if (spool_image_wants(image, &location) &&
             (!add_texts(part, image, number) || !add_entry(part, image, number)))
             return true;
-        part->image_next = number == part->youngest
-                               ? INDEX_NONE
-                               : index_older_first(&part->queue->index, number);
+        part->image_next =
+            number == part->youngest ? INDEX_NONE : index_older_first(&part->queue->index, number);
     }
     return false;
 }

@@ -49,11 +49,11 @@ static_assert(ITEM_STATES <= 16, "a state fits its bits");
 enum item_fate { FATE_NONE, FATE_FAILS, FATE_EXPIRES, FATE_DAMAGED };
 
 enum entry_flags {
-    ENTRY_REPORT = 1, /* a report of ours */
-    ENTRY_SPLIT = 2,  /* has unit records */
-    ENTRY_SORT = 4,   /* which of its items the open recipients belong to must be read first */
-    ENTRY_HOLD = 8,   /* on hold by an operator */
-    ENTRY_WANT_HOLD = 16,   /* when no attempt is in hand; one of the three: */
+    ENTRY_REPORT = 1,     /* a report of ours */
+    ENTRY_SPLIT = 2,      /* has unit records */
+    ENTRY_SORT = 4,       /* which of its items the open recipients belong to must be read first */
+    ENTRY_HOLD = 8,       /* on hold by an operator */
+    ENTRY_WANT_HOLD = 16, /* when no attempt is in hand; one of the three: */
     ENTRY_WANT_REMOVE = 32,
     ENTRY_WANT_BOUNCE = 48,
     ENTRY_IMAGED = 64,   /* it came back from a checkpoint */
@@ -127,7 +127,7 @@ uint32_t index_entry_of(const struct index *index, uint32_t item_number);
 
 /* In order of id, which is that of arrival but for transactions that were open at the same time. */
 uint32_t index_older_first(const struct index *index, uint32_t after); /* INDEX_NONE: the oldest */
-uint32_t index_before(const struct index *index, uint32_t number);     /* INDEX_NONE: it is the first */
+uint32_t index_before(const struct index *index, uint32_t number); /* INDEX_NONE: it is the first */
 
 /* ---- units ------------------------------------------------------------------------------------ */
 

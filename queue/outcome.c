@@ -51,8 +51,7 @@ static uint32_t run_of(const struct queue_attempt *attempt, uint32_t first)
         const struct attempt_unit *next = unit + count;
 
         if (next->mark != unit->mark || next->reason != unit->reason ||
-            next->unit != unit->unit + count ||
-            (put_off(unit) && next->item != unit->item))
+            next->unit != unit->unit + count || (put_off(unit) && next->item != unit->item))
             break;
         count++;
     }

@@ -135,9 +135,8 @@ uint32_t part_front(const struct queue_part *part)
 
 uint32_t part_first(const struct queue_part *part)
 {
-    return part->youngest == INDEX_NONE
-               ? INDEX_NONE
-               : index_older_first(&part->queue->index, part_front(part));
+    return part->youngest == INDEX_NONE ? INDEX_NONE
+                                        : index_older_first(&part->queue->index, part_front(part));
 }
 
 void part_placed(struct queue_part *part, uint32_t entry)
@@ -205,9 +204,9 @@ static void balance(const struct queue_part *part, struct queue_conservation *c)
     *c = part->done;
     c->set_aside = part->damaged_units + part->unreadable_units;
     c->queued = part->units - part->damaged_units;
-    c->difference = (int64_t)(c->accepted + c->generated + c->recovered - c->delivered -
-                              c->bounced - c->expired - c->removed - c->moved - c->set_aside -
-                              c->queued);
+    c->difference =
+        (int64_t)(c->accepted + c->generated + c->recovered - c->delivered - c->bounced -
+                  c->expired - c->removed - c->moved - c->set_aside - c->queued);
 }
 
 static void alarm_once(struct queue_part *part, const struct queue_conservation *c)

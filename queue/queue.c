@@ -31,8 +31,8 @@ struct spool_location entry_location(const struct index_entry *entry)
 
 #define MAY(state) (1u << ITEM_##state)
 static const uint16_t item_next[ITEM_STATES] = {
-    [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(FAILING) |
-                 MAY(HELD) | MAY(DAMAGED) | MAY(DONE),
+    [ITEM_NEW] = MAY(READY) | MAY(WAITING) | MAY(EXPIRING) | MAY(FAILING) | MAY(HELD) |
+                 MAY(DAMAGED) | MAY(DONE),
     [ITEM_READY] = MAY(TRYING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_WAITING] = MAY(READY) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) | MAY(DONE),
     [ITEM_TRYING] = MAY(READY) | MAY(WAITING) | MAY(FAILING) | MAY(EXPIRING) | MAY(HELD) |

@@ -237,7 +237,8 @@ struct queue_view {
     uint64_t next_wall_s; /* next try of the message or of its site, whichever is later; 0: now */
     uint64_t expires_wall_s;
     struct slice reason; /* why it is still here, one line */
-    bool in_doubt; /* its last attempt ended between the final dot and the answer: it may have arrived */
+    bool
+        in_doubt; /* its last attempt ended between the final dot and the answer: it may have arrived */
 };
 /* Calls `each` for ids above `after_id` in order, at most `count` times; returns how many.
  * `destination` empty: all. */

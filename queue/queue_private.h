@@ -302,16 +302,16 @@ struct queue_part {
     struct spool *spool; /* NULL while the old recovery runs, before there is one */
     uint32_t number;
     enum part_state state;
-    uint64_t first_id;  /* the first of this life */
-    uint32_t youngest;  /* the last of its messages in the order */
-    uint32_t aging;     /* the oldest one not looked at for expiry */
-    uint32_t newest_s;  /* wall clock; of what it brought back: a record was made at or after this */
+    uint64_t first_id; /* the first of this life */
+    uint32_t youngest; /* the last of its messages in the order */
+    uint32_t aging;    /* the oldest one not looked at for expiry */
+    uint32_t newest_s; /* wall clock; of what it brought back: a record was made at or after this */
     uint32_t messages, units, damaged_units;
     uint64_t unreadable_units; /* of envelopes that are none of ours: counted, not in the index */
     struct queue_conservation done; /* all but set_aside and queued */
     bool alarmed;
     struct restore *restore; /* NULL unless something is being brought back */
-    bool old_way;            /* it was told of all by queue_recovered(), and the spool counts none of it */
+    bool old_way; /* it was told of all by queue_recovered(), and the spool counts none of it */
     bool imaging;
     uint32_t image_next, image_stamp;
     /* One message as it goes into an image; whole, because an image cannot wait for memory. */
@@ -326,7 +326,8 @@ struct queue_aside { /* to be put on hold when it is known */
 };
 
 struct queue_act { /* whose end somebody waits for */
-    struct list_node node; /* of queue->acts, and of queue->acted when nothing is to be waited for */
+    struct list_node
+        node; /* of queue->acts, and of queue->acted when nothing is to be waited for */
     struct queue *queue;
     struct spool_note note;
     queue_acted_fn *acted;
@@ -498,7 +499,8 @@ void schedule_run(struct queue *queue);
 void schedule_arm(struct queue *queue);
 void schedule_fired(struct timer *timer);
 bool message_expired(const struct queue *queue, const struct index_entry *entry);
-void schedule_age_again(struct queue *queue); /* the age limit, or what is known of the time, is another one */
+void schedule_age_again(
+    struct queue *queue); /* the age limit, or what is known of the time, is another one */
 
 /* retry.c */
 /* The wait before the next try, `tries` (1 or more) having failed in a row. */

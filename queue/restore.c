@@ -184,8 +184,8 @@ static int check_item(const struct restore *restore, const struct spool_image_it
     if (item->destination >= restore->destination_capacity ||
         restore->destinations[item->destination].destination == NULL)
         return -EBADMSG;
-    if (item->reason != 0 && (item->reason >= restore->reason_capacity ||
-                              restore->reasons[item->reason] == REASON_NONE))
+    if (item->reason != 0 &&
+        (item->reason >= restore->reason_capacity || restore->reasons[item->reason] == REASON_NONE))
         return -EBADMSG;
     return 0;
 }
@@ -238,8 +238,8 @@ static int image_items(struct queue_part *part, uint32_t number,
 
     if (from->item_count == 1) {
         image_item(part, number, true, from->items, damaged);
-        index_item(index, number)->open_count = (uint16_t)(
-            from->unit_count == 1 ? 1 : index_open_bits(index, number));
+        index_item(index, number)->open_count =
+            (uint16_t)(from->unit_count == 1 ? 1 : index_open_bits(index, number));
         return 0;
     }
     for (uint32_t i = 0; i < from->item_count; i++) {
@@ -284,9 +284,10 @@ static int image_new(struct queue_part *part, const struct spool_image_entry *fr
     entry->arrival_s = from->arrival_s;
     entry->size_bytes = from->size_bytes;
     entry->chunk = from->units_per_item;
-    entry->flags = (uint8_t)(ENTRY_IMAGED | (from->message_flags & SPOOL_REPORT ? ENTRY_REPORT : 0) |
-                             (from->flags & SPOOL_ENTRY_HELD ? ENTRY_HOLD : 0) |
-                             (from->flags & SPOOL_ENTRY_CHUNKED ? ENTRY_CHUNKED : 0));
+    entry->flags =
+        (uint8_t)(ENTRY_IMAGED | (from->message_flags & SPOOL_REPORT ? ENTRY_REPORT : 0) |
+                  (from->flags & SPOOL_ENTRY_HELD ? ENTRY_HOLD : 0) |
+                  (from->flags & SPOOL_ENTRY_CHUNKED ? ENTRY_CHUNKED : 0));
     if (from->open_bits != NULL && from->unit_count > 1)
         index_bits_load(index, number, from->open_bits);
     r = image_items(part, number, from);
@@ -508,9 +509,9 @@ static void fill_entry(struct index_entry *entry, const struct spool_recovered_m
     entry->arrival_s = message->arrival_s;
     entry->size_bytes =
         (uint32_t)MIN(message->head_bytes + message->body_bytes, (uint64_t)UINT32_MAX);
-    entry->flags = (uint8_t)((message->flags & SPOOL_REPORT ? ENTRY_REPORT : 0) |
-                             (message->held ? ENTRY_HOLD : 0) |
-                             (message->chunked ? ENTRY_CHUNKED : 0));
+    entry->flags =
+        (uint8_t)((message->flags & SPOOL_REPORT ? ENTRY_REPORT : 0) |
+                  (message->held ? ENTRY_HOLD : 0) | (message->chunked ? ENTRY_CHUNKED : 0));
 }
 
 static void set_reason_of_all(struct queue *queue, uint32_t number, struct slice text)
@@ -580,8 +581,8 @@ static int remember_reported(struct queue_part *part, const struct envelope *env
                          restore->reported_count + count, sizeof(*restore->reported));
 
     for (uint32_t i = 0; i < count && r == 0; i++)
-        restore->reported[restore->reported_count++] = (struct restore_reported){
-            envelope->report_of, envelope_report_unit(envelope, i)};
+        restore->reported[restore->reported_count++] =
+            (struct restore_reported){envelope->report_of, envelope_report_unit(envelope, i)};
     return r;
 }
 
@@ -604,7 +605,8 @@ static int on_found(void *context, const struct spool_recovered_message *message
     } else {
         take_place(part, known, &message->location);
         /* A checkpoint and the notes behind it know as much, and may know more. */
-        if (message->units != NULL && !(index_entry(&part->queue->index, known)->flags & ENTRY_IMAGED))
+        if (message->units != NULL &&
+            !(index_entry(&part->queue->index, known)->flags & ENTRY_IMAGED))
             r = apply_units(part, known, message);
     }
     if (r == 0 && envelope.report_of != 0)

@@ -57,7 +57,6 @@ bool restore_free_if_over(struct queue_part *part, uint32_t number);
 void restore_put_off(struct queue *queue, uint32_t item, const struct restore_defer *defer);
 
 /* restored.c */
-void restore_over(void *context, int result, const struct spool_report *report,
-                  struct slice error);
+void restore_over(void *context, int result, const struct spool_report *report, struct slice error);
 
 #endif

@@ -441,8 +441,9 @@ static bool run_sorts(struct queue_part *part)
     struct restore *restore = part->restore;
     struct queue *queue = part->queue;
 
-    for (uint32_t i = 0; i < READERS_MAX && restore->reader_count < READERS_MAX &&
-                         restore->sort_next < restore->sort_count && !timer_armed(&queue->again_timer);
+    for (uint32_t i = 0;
+         i < READERS_MAX && restore->reader_count < READERS_MAX &&
+         restore->sort_next < restore->sort_count && !timer_armed(&queue->again_timer);
          i++) {
         uint32_t entry = index_find(&queue->index, restore->sorts[restore->sort_next++]);
 

@@ -542,8 +542,7 @@ static void site_look(struct site *site)
 {
     uint32_t ready = takeable(site);
 
-    if (!site->queue->stopping && !list_empty(&site->idle) &&
-        parts_journal_ok(site->queue)) {
+    if (!site->queue->stopping && !list_empty(&site->idle) && parts_journal_ok(site->queue)) {
         while (site->pulling_count < ready && !list_empty(&site->idle))
             slot_enter(CONTAINER_OF(site->idle.next, struct queue_slot, turn), SLOT_WAKING);
     }

@@ -28,7 +28,7 @@ struct world_message { /* as the spool has it */
     uint32_t record_bytes;
     uint8_t flags;
     bool durable, held;
-    bool unreadable; /* to this version of the queue */
+    bool unreadable;          /* to this version of the queue */
     uint32_t live, cold_live; /* how often each of its places is needed */
     bool cold, cold_held;     /* it has a copy in the cold lane, and what that says */
     uint32_t cold_place;
@@ -55,7 +55,7 @@ struct spool {
     uint32_t earlier_messages, earlier_notes, earlier_cold; /* of the lives before this one */
     bool checkpoint;
     uint32_t checkpoint_messages, checkpoint_notes, checkpoint_cold; /* c_d, c_j, c_r */
-    uint32_t cold_places[WORLD_MESSAGES_MAX];               /* of the copies in the cold lane: which message */
+    uint32_t cold_places[WORLD_MESSAGES_MAX]; /* of the copies in the cold lane: which message */
     uint32_t cold_count;
     struct spool_image blocks[WORLD_BLOCKS_MAX];
     uint32_t block_count;

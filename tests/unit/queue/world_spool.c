@@ -85,10 +85,9 @@ void world_relocate(struct world *world, uint64_t id)
     if (message->cold)
         return;
     to.record_bytes = message->record_bytes;
-    if (spool->owner->states(spool->owner_context, id, &from,
-                             slice_of(message->envelope, message->envelope_size),
-                             message->cold_units, message->unit_count, &message->cold_held,
-                             &reason) < 0)
+    if (spool->owner->states(
+            spool->owner_context, id, &from, slice_of(message->envelope, message->envelope_size),
+            message->cold_units, message->unit_count, &message->cold_held, &reason) < 0)
         return;
     (void)slice_to_cstr(reason, message->cold_reason, sizeof(message->cold_reason));
     message->cold = true;
@@ -394,9 +393,10 @@ void world_bring_back(struct world *world, uint32_t shard)
         uint32_t offset = 0;
 
         while (offset < spool->blocks[i].used_bytes)
-            cr_assert_eq(spool_image_read(slice_of(spool->blocks[i].data, spool->blocks[i].used_bytes),
-                                          &offset, 100, &events),
-                         0);
+            cr_assert_eq(
+                spool_image_read(slice_of(spool->blocks[i].data, spool->blocks[i].used_bytes),
+                                 &offset, 100, &events),
+                0);
     }
     for (uint32_t i = first; i < spool->earlier_messages; i++)
         present(spool, i, false);
@@ -476,7 +476,8 @@ void world_spool_check(struct spool *spool, struct queue *queue)
         if (message->unreadable)
             continue;
         cr_assert_eq(message->live, segment == i, "message %u", i);
-        cr_assert_eq(message->cold_live, message->cold && segment == (message->cold_place | SPOOL_COLD),
-                     "message %u", i);
+        cr_assert_eq(message->cold_live,
+                     message->cold && segment == (message->cold_place | SPOOL_COLD), "message %u",
+                     i);
     }
 }
