@@ -37,7 +37,7 @@ static const char usage[] =
     "  user add [--file FILE] NAME@DOMAIN      password from standard input\n"
     "  user remove [--file FILE] NAME@DOMAIN\n"
     "  spool check|dump|export DIR             look into a spool, running, stopped or copied\n"
-    "                                          (kilatctl spool --help)\n"
+    "  spool import|compact DIR                change a stopped one (kilatctl spool --help)\n"
     "  settings --defaults           the sample file, every setting at its default\n"
     "  settings --manual             the rows of kilat.conf(5)\n"
     "\n"

@@ -20,7 +20,17 @@ static const char usage[] =
     "                          something is damaged, with segment and offset of each place\n"
     "  spool dump DIR          one line for each record\n"
     "  spool export DIR OUT    each unfinished message as OUT/ID.eml with its envelope as "
-    "OUT/ID.json\n";
+    "OUT/ID.json\n"
+    "\n"
+    "Writing: refused while a server, or anybody else, holds the lock.\n"
+    "  spool import DIR [--from ADDRESS] [--to ADDRESS,...] FILE...\n"
+    "                          what spool export wrote (ID.json), and with --to any message files "
+    "and\n"
+    "                          directories of them, Maildirs too; an envelope of their own they "
+    "have not\n"
+    "  spool compact DIR       writes a new spool with what is unfinished and puts it in the place "
+    "of the\n"
+    "                          old one, in one step\n";
 
 struct command {
     const char *name;
@@ -28,9 +38,9 @@ struct command {
     bool writes;
 };
 static const struct command commands[] = {
-    {"check", ctl_spool_check, false},
-    {"dump", ctl_spool_dump, false},
-    {"export", ctl_spool_export, false},
+    {"check", ctl_spool_check, false},    {"dump", ctl_spool_dump, false},
+    {"export", ctl_spool_export, false},  {"import", ctl_spool_import, true},
+    {"compact", ctl_spool_compact, true},
 };
 
 /* ---- shared by the commands ------------------------------------------------------------------------------ */
@@ -157,13 +167,26 @@ static int usage_error(const char *what)
 static int read_words(struct ctl_spool_run *run, const struct command *command, int argc,
                       char **argv)
 {
-    bool is_export = command->run == ctl_spool_export;
+    bool is_export = command->run == ctl_spool_export, is_import = command->run == ctl_spool_import;
+    int i = 0;
 
+    for (; is_import && i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--to") == 0)
+            run->recipients = argv[i + 1];
+        else if (strcmp(argv[i], "--from") == 0)
+            run->sender = argv[i + 1];
+        else
+            break;
+    }
+    run->files = argv + i;
+    run->file_count = argc - i;
     if (is_export && argc != 1)
         return usage_error("spool export: expected DIR and OUT");
     if (is_export)
         run->target = argv[0];
-    if (!is_export && argc != 0)
+    if (is_import && run->file_count == 0)
+        return usage_error("spool import: expected DIR and files");
+    if (!is_import && !is_export && argc != 0)
         return usage_error("spool: too many words");
     return 0;
 }
@@ -181,6 +204,8 @@ static int run_all(struct ctl_spool_run *run, const struct command *command,
         run->path = spools->paths[i];
         r = command->run(run);
         status = status == 0 ? r : status;
+        if (command->run == ctl_spool_import)
+            break; /* into the first one: a server spreads nothing over several either */
     }
     if (run->wants_json)
         json_out_array_end(&run->json);
@@ -206,7 +231,7 @@ int ctl_spool(bool json, int argc, char **argv)
         if (strcmp(argv[0], commands[i].name) == 0)
             command = &commands[i];
     if (command == NULL)
-        return usage_error("spool: expected check, dump or export");
+        return usage_error("spool: expected check, dump, export, import or compact");
     if (argc > 1 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);
         return 0;

@@ -1,3 +1,4 @@
+#include "storage/spool_copy.h"
 #include "storage/spool_private.h"
 
 #include "core/buf.h"
@@ -385,4 +386,31 @@ void spool_directory_close(struct spool_directory *directory)
             (void)file_close(*fds[i]);
         *fds[i] = -1;
     }
+}
+
+/* ---- a spool that goes on where another one ends ---------------------------------------------- */
+
+int spool_copy_make(const char *path, const struct spool_super *like)
+{
+    struct spool_super super = *like;
+    int fd;
+    int r = file_open_dir_path(path, &fd);
+
+    if (r == 0)
+        (void)file_close(fd);
+    if (r != -ENOENT)
+        return r == 0 ? -EEXIST : r;
+    r = file_make_dir_path(path, 0700);
+    if (r == 0)
+        r = parent_sync(path);
+    if (r == 0)
+        r = file_open_dir_path(path, &fd);
+    if (r < 0)
+        return r;
+    /* Above all that was written there: nobody takes it for an older state of the same spool. */
+    super.sequence += 2;
+    super.newest = super.older = (struct spool_super_checkpoint){0};
+    r = super_create(fd, &super);
+    (void)file_close(fd); /* synced, or r says why not */
+    return r;
 }

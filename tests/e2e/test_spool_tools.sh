@@ -5,44 +5,15 @@ set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-LETTERS=7
-
-spool_tool() {
-    "$KILAT_BUILD/kilatctl" "$@"
-}
-
-state_hash() { # everything below a directory: names, sizes, content, times of change
-    (cd "$1" && find . -printf '%P %s %T@ %C@ %m\n' | sort && find . -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum
-}
-
-letters_send() {
-    local i
-    for ((i = 1; i <= LETTERS; i++)); do
-        {
-            printf 'Subject: surat %d\n\n' "$i"
-            [ "$i" != 4 ] || head -c 300000 /dev/zero | tr '\0' x | fold -w 70
-            printf '.dot\nisi surat %d\n' "$i"
-        } >"$STATE/letter"
-        curl --silent --show-error --crlf --mail-from "penulis@kawan.test" --mail-rcpt "siapa$i@jauh.test" \
-            --upload-file "$STATE/letter" "smtp://127.0.0.41:$port" || fail "letter $i was not taken"
-    done
-}
+# shellcheck source=tests/lib/spool_tools.sh
+. "$KILAT_TOP/tests/lib/spool_tools.sh"
 
 state_create test_spool_tools
 port=$(port_free)
-kilat_configure tools <<END
-hostname = "tools.test"
-relay_networks = {"127.0.0.0/8"}
-smtp_listen = {"127.0.0.41:$port"}
-pop3_listen = {}
-allow_private_mail_hosts = true
-dns_servers = {"127.0.0.1:9"}
-route "*" { via = "127.0.0.42:$(port_free)" }
-retry_first = 1h
-END
+spool_server tools "$port" "$(port_free)"
 spool=$STATE/tools/spool
 kilat_start tools
-letters_send
+letters_send "$port"
 held=$(kilat_queue_ids tools | head -n 1)
 kilat_ctl tools message hold "$held" >/dev/null
 wait_until 10 "all letters to be queued" kilat_queue_holds tools "$LETTERS"
