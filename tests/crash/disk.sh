@@ -209,22 +209,30 @@ disk_ledgers() {
     disk_fetched gone >"$STATE/cut/gone"
 }
 
-# Lets a server work off what it finds on the disk of the cut, and notes what is where then.
-disk_resume() { # cut
+# Whether the mailbox holds all it has to. What is in it stands in cut/mailbox then.
+disk_mailbox_all() {
     local mailbox=$STATE/$DISK_SERVER/mail/kawan.test/fadli
+    : >"$STATE/cut/mailbox"
+    [ ! -d "$mailbox/new" ] || "$LEDGER" read "$mailbox" >"$STATE/cut/mailbox"
+    cut -d ' ' -f 1 "$STATE/cut/mailbox" | LC_ALL=C sort >"$STATE/cut/mailbox.numbers"
+    [ -z "$(LC_ALL=C comm -23 "$STATE/cut/owed.local" <(uniq "$STATE/cut/mailbox.numbers"))" ]
+}
+
+# Lets a server work off what it finds on the disk of the cut, and notes what is where then. That something is missing is
+# for the judgement to say; an empty queue alone may only mean that not all of it was read yet.
+disk_resume() { # cut
     : >"$STATE/arrived"
     process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/arrived"
     process_start later "$LEDGER" sink "127.0.0.36:$later_port" "$STATE/arrived"
     kilat_start "$DISK_SERVER" || fail "$1: kilatd does not start"
-    wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || true # the judgement says what is missing
+    wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || true
     wait_until "$DISK_PATIENCE_S" "an empty queue" disk_queue_is_empty || fail "$1: the queue does not drain"
+    wait_until "$DISK_PATIENCE_S" "what is owed to the mailbox" disk_mailbox_all || true
     kilat_stop "$DISK_SERVER" || fail "$1: kilatd did not end in good order"
     process_stop sink || true
     process_stop later || true
     disk_arrived_all || true
-    : >"$STATE/cut/mailbox"
-    [ ! -d "$mailbox/new" ] || "$LEDGER" read "$mailbox" | LC_ALL=C sort >"$STATE/cut/mailbox"
-    cut -d ' ' -f 1 "$STATE/cut/mailbox" | LC_ALL=C sort >"$STATE/cut/mailbox.numbers"
+    disk_mailbox_all || true
 }
 
 disk_none() { # cut, what, list of numbers
