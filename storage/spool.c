@@ -5,14 +5,38 @@
 
 /* ---- message ids ---------------------------------------------------------------------------- */
 
-static int super_raise_job(struct ring_op *op)
+static int super_save_job(struct ring_op *op)
 {
     struct spool *spool = CONTAINER_OF(op, struct spool, super_op);
 
     return spool_super_write(spool->directory.dir_fd, &spool->super_job);
 }
 
-static void super_raised(struct ring_op *op)
+static bool ids_run_out(const struct spool *spool)
+{
+    return spool->next_counter + SPOOL_ID_GAP / 2 >= spool->directory.super.id_limit &&
+           !spool->stopping;
+}
+
+void spool_super_save(struct spool *spool)
+{
+    struct spool_super *super = &spool->super_job;
+
+    if (spool->super_op.in_flight)
+        return; /* asked again when that has ended */
+    *super = spool->directory.super;
+    spool->super_raises = ids_run_out(spool);
+    spool->super_publishes = spool->checkpoint.super_wanted;
+    if (spool->super_raises)
+        super->id_limit += SPOOL_ID_GAP;
+    if (spool->super_publishes) {
+        super->older = super->newest;
+        super->newest = spool->checkpoint.places;
+    }
+    ring_job(spool->shard->ring, &spool->super_op, RING_JOB_FILE, super_save_job);
+}
+
+static void super_saved(struct ring_op *op)
 {
     struct spool *spool = CONTAINER_OF(op, struct spool, super_op);
 
@@ -21,21 +45,19 @@ static void super_raised(struct ring_op *op)
     else
         log_event(spool->shard->log, LOG_ERROR, "spool.super.failed",
                   log_cstr("spool", spool->config.path), log_cstr("error", strerror(-op->result)));
+    if (spool->super_publishes)
+        spool_checkpoint_published(spool, op->result);
+    else if (spool->checkpoint.super_wanted)
+        spool_super_save(spool);
     spool_stop_check(spool);
 }
 
 uint64_t spool_next_id(struct spool *spool)
 {
-    const struct spool_super *super = &spool->directory.super;
-
     /* Raised half a gap ahead: more ids than can be given out while one small write is under
      * way. */
-    if (spool->next_counter + SPOOL_ID_GAP / 2 >= super->id_limit && !spool->super_op.in_flight &&
-        !spool->stopping) {
-        spool->super_job = *super;
-        spool->super_job.id_limit += SPOOL_ID_GAP;
-        ring_job(spool->shard->ring, &spool->super_op, RING_JOB_FILE, super_raise_job);
-    }
+    if (ids_run_out(spool))
+        spool_super_save(spool);
     return (uint64_t)spool->config.number << SPOOL_ID_COUNTER_BITS |
            (spool->next_counter++ & SPOOL_ID_COUNTER_MASK);
 }
@@ -99,6 +121,7 @@ static int earlier_start(struct spool *spool, const struct spool_recovery *from)
     for (uint32_t i = 0; i < from->j.count; i++)
         spool->old_journals[i] = from->j.segments[i].number;
     spool->old_journal_count = from->j.count;
+    spool->journal_first = from->j.last_number + 1;
     return 0;
 }
 
@@ -112,8 +135,9 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     spool->next_counter = recovery->next_counter;
     spool->direct = recovery->direct;
     spool->path = recovery->path;
-    ring_op_init(&spool->super_op, super_raised);
+    ring_op_init(&spool->super_op, super_saved);
     list_node_init(&spool->restore_task.node);
+    spool_checkpoint_init(spool, recovery->next_checkpoint);
     list_init(&spool->idle_segments);
     spool_reuse_init(spool);
     spool_relocate_init(spool);
@@ -133,6 +157,7 @@ static void spool_free(struct spool *spool)
     shard_undefer(&spool->restore_task);
     spool_relocate_deinit(spool);
     (void)spool_restore_end(spool);
+    spool_checkpoint_deinit(spool);
     free(spool->old_journals);
     spool_group_cool_all(spool);
     spool_log_deinit(&spool->d);
@@ -211,7 +236,7 @@ static bool stop_complete(struct spool *spool)
         if (spool->segments[i]->open_op.in_flight)
             return false;
     }
-    return true;
+    return spool_checkpoint_stop(spool);
 }
 
 static void stop_task(struct shard_task *task)
@@ -226,6 +251,7 @@ static void stop_task(struct shard_task *task)
 
 void spool_stop_check(struct spool *spool)
 {
+    spool_checkpoint_poke(spool);
     if (spool->stopping && !spool->stopped)
         shard_defer(spool->shard, &spool->stop_task);
 }

@@ -55,6 +55,10 @@ struct spool_config {
     uint32_t reclaim_after_s, reclaim_live_percent;
     /* Of the file system: accepting leaves them, besides what the spool itself keeps in reserve. */
     uint64_t keep_free_bytes;
+    /* A checkpoint is written when so much was appended to the logs since the last one (0: 256 MiB), or after this, if
+     * anything was (0: 60 s). */
+    uint64_t checkpoint_bytes;
+    uint32_t checkpoint_ms;
     bool force_file_system; /* accept tmpfs and others than ext4 and XFS */
     bool buffered;          /* never try O_DIRECT (tests of the fallback) */
     int32_t owner_pid;      /* written to LOCK, for what a second process is told; 0: none */
@@ -281,6 +285,7 @@ struct spool_counters {
     uint64_t relocated;          /* messages copied to the cold lane */
     uint64_t relocated_bytes;    /* written to the cold lane */
     uint64_t live_bytes;         /* of records that are needed */
+    uint64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* written in this life */
     uint64_t segments_reused;    /* became spares again while running */
     uint64_t segments_removed;   /* were not needed as spares either */
     uint64_t segments_set_aside; /* damaged: moved to quarantine/ */

@@ -35,6 +35,7 @@ static struct spool_journal_record journal_record(const struct spool_note *note)
     if (note->kind == SPOOL_NOTE_DONE)
         record.outcome = note->outcome;
     if (note->kind == SPOOL_NOTE_DEFER) {
+        record.outcome = note->in_doubt ? 1 : 0;
         record.attempts = note->attempts;
         record.next_s = note->next_s;
         record.text_bytes = (uint16_t)MIN(note->text.size, (size_t)SPOOL_JOURNAL_TEXT_MAX);

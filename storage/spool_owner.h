@@ -45,8 +45,8 @@ struct spool_owner {
     void (*restored)(void *context, int result, const struct spool_report *report,
                      struct slice error);
 
-    /* ---- checkpoints ---- */
-    /* Goes to the first message. */
+    /* ---- checkpoints (an owner without image_begin has none: each start scans everything) ---- */
+    /* Goes to the first message. The table may change while it is filled: what lives all the time must be in it. */
     void (*image_begin)(void *context);
     /* Adds texts and entries to `image` from where the last call ended, those only that spool_image_wants(); true: the
      * block is full and there is more; false: that was all. */
@@ -67,13 +67,14 @@ struct spool_owner {
 
 /* Once, before spool_restore(). `owner` must outlive the spool. */
 void spool_set_owner(struct spool *spool, const struct spool_owner *owner, void *context);
-/* Begins to bring back what earlier lives left, by jobs, while the spool accepts; `restored` ends it. Nothing of a
- * message of an earlier life may be attempted before. */
+/* Begins to bring back what earlier lives left, by jobs, while the spool accepts; `restored` ends it, unless spool_stop()
+ * comes first. Nothing of a message of an earlier life may be attempted before. Once for each life. */
 void spool_restore(struct spool *spool);
 /* This place is not needed any more. */
 void spool_release(struct spool *spool, uint64_t id, const struct spool_location *location);
-/* Writes a checkpoint now, whatever the schedule says (an orderly stop does it by itself). `written` runs later with 0 or
- * -errno. -EALREADY: one is being written. */
+/* Writes a checkpoint now, whatever the schedule says (an orderly stop does it by itself: the owner is asked until
+ * `stopped`). `written` runs later with 0 or -errno, unless spool_stop() comes first. -EALREADY: one is being written;
+ * -EAGAIN: earlier lives are not restored; -ENOTSUP: the owner has none. */
 typedef void spool_checkpoint_fn(void *context, int result);
 int spool_checkpoint(struct spool *spool, spool_checkpoint_fn *written, void *context);
 

@@ -379,6 +379,68 @@ void spool_log_give_up(struct spool_log *log, int error);
 /* The maker has a new segment, or has failed. */
 void spool_log_segment_ready(struct spool_log *log);
 
+/* ---- checkpoints (spool_checkpoint.c) -------------------------------------------------------- */
+
+enum spool_checkpoint_step {
+    SPOOL_CHECKPOINT_IDLE,
+    SPOOL_CHECKPOINT_WAIT,    /* for the groups in flight below its places */
+    SPOOL_CHECKPOINT_FILL,    /* the owner fills a block, then a job writes it */
+    SPOOL_CHECKPOINT_SYNC,    /* file and name */
+    SPOOL_CHECKPOINT_VERIFY,  /* all blocks are read back */
+    SPOOL_CHECKPOINT_PUBLISH, /* SUPER */
+    SPOOL_CHECKPOINT_CLEAN,   /* what nobody needs any more */
+    SPOOL_CHECKPOINT_ABANDON, /* the file of one that failed goes */
+};
+#define SPOOL_CHECKPOINT_JOURNALS 16u
+
+struct spool_checkpoint {
+    enum spool_checkpoint_step step;
+    struct ring_op op;
+    struct shard_task task;
+    struct timer schedule, pace;
+    bool hurry;        /* no pauses: the spool stops */
+    bool last_tried;   /* the one of the stop has ended, well or not */
+    bool super_wanted; /* SUPER is to name it */
+    int error;         /* why it failed */
+    bool asking;       /* between image_begin and image_end */
+    uint64_t next_number;
+    uint64_t wait_d_lsn, wait_r_lsn;
+    struct spool_super_checkpoint places; /* of the one being written */
+    struct spool_image image;
+    uint8_t *block; /* SPOOL_IMAGE_BLOCK_BYTES */
+    uint32_t block_index;
+    uint32_t block_bytes; /* of this block, whole blocks of the device */
+    uint64_t entries;
+    bool more;
+    /* for the jobs */
+    int fd, dir_fd, spare_fd;
+    bool direct, sync_now;
+    uint8_t uuid[SPOOL_UUID_BYTES];
+    uint64_t drop_number;                         /* C-... to unlink; 0: none */
+    uint64_t journal_bytes;                       /* size of a J segment that can be a spare */
+    uint32_t journals[SPOOL_CHECKPOINT_JOURNALS]; /* segments that nobody needs */
+    uint32_t journal_spares[SPOOL_CHECKPOINT_JOURNALS]; /* what they become; 0: they go */
+    uint32_t journal_count;
+    /* the schedule */
+    uint64_t bytes_mark, groups_mark; /* what was written to the logs when the last one began */
+    bool replayed;                    /* the start had something to replay */
+    spool_checkpoint_fn *written;
+    void *written_context;
+};
+void spool_checkpoint_init(struct spool *spool, uint64_t next_number);
+void spool_checkpoint_deinit(struct spool *spool);
+/* Earlier lives are restored: from now on they are written. `now`: there was much to replay. */
+void spool_checkpoint_start(struct spool *spool, bool replayed, bool now);
+/* A group has ended. */
+void spool_checkpoint_poke(struct spool *spool);
+/* For an orderly stop, when all else has come to rest: true when the last one is written, or was not needed, or cannot
+ * be written. */
+bool spool_checkpoint_stop(struct spool *spool);
+/* SUPER was written with it, or not. */
+void spool_checkpoint_published(struct spool *spool, int result);
+/* Writes SUPER with what is to be changed in it, now or behind the write in flight. */
+void spool_super_save(struct spool *spool);
+
 /* ---- the spool (spool.c) -------------------------------------------------------------------- */
 
 struct spool {
@@ -393,9 +455,12 @@ struct spool {
     void *owner_context;
     struct spool_restore *restore; /* while it runs */
     struct shard_task restore_task;
-    bool unread, restored;  /* earlier lives: not read yet; handed over */
+    bool unread, restored; /* earlier lives: not read yet; handed over */
+    struct spool_checkpoint checkpoint;
     uint32_t *old_journals; /* J segments of earlier lives, ascending */
     uint32_t old_journal_count;
+    uint32_t journal_first;             /* of this life that may still be there */
+    bool super_raises, super_publishes; /* what the write of SUPER in flight is for */
     struct spool_log d, j;
     struct spool_log r; /* the cold lane: copies of messages that outlived their segment */
     bool direct;
@@ -422,7 +487,7 @@ struct spool {
     struct shard_task stop_task;
 };
 
-/* Asks again whether an ordered stop is complete; called by whatever ends. */
+/* Asks again whether an ordered stop is complete, and a checkpoint may go on; called by whatever ends. */
 void spool_stop_check(struct spool *spool);
 void spool_room_check(struct spool *spool);
 

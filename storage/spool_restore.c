@@ -11,6 +11,8 @@
 
 #define SLICE_ITEMS 1024u
 #define SLICE_NS MS_NS
+/* So much to replay makes the next start slow, so a checkpoint follows at once. */
+#define REPLAYED_MUCH (64 * MIB)
 #define CLOCK_ITEMS 64u /* between two looks at the clock */
 
 static void restore_go(struct spool_restore *restore);
@@ -54,6 +56,7 @@ static void restore_finish(struct spool_restore *restore)
     struct spool_report report = restore->report;
     char sentence[sizeof(restore->sentence)];
     int error = restore->error;
+    bool much = report.bytes_scanned > REPLAYED_MUCH || report.checkpoints_lost > 0;
 
     memcpy(sentence, restore->sentence, sizeof(sentence));
     report.microseconds = (clock_monotonic_ns() - restore->began_ns) / US_NS;
@@ -63,6 +66,8 @@ static void restore_finish(struct spool_restore *restore)
         spool_live_restored(spool);
     }
     spool->owner->restored(spool->owner_context, error, &report, slice_cstr(sentence));
+    if (error == 0)
+        spool_checkpoint_start(spool, report.messages + report.notes > 0, much);
 }
 
 /* ---- phases --------------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
 #include "spool_fixture.h"
+#include "spool_fixture_owner.h"
 
 #include "core/clock.h"
 
@@ -61,30 +62,9 @@ struct world *world_create(void)
     return world_alloc();
 }
 
-static int keep_message(void *context, const struct spool_recovered_message *message)
-{
-    struct world *world = context;
-    struct world_message *kept = &world->messages[world->message_count++];
+/* ---- opening -------------------------------------------------------------------------------- */
 
-    cr_assert_leq(world->message_count, WORLD_MESSAGES_MAX);
-    *kept = (struct world_message){
-        .id = message->id,
-        .location = message->location,
-        .head_bytes = message->head_bytes,
-        .body_bytes = message->body_bytes,
-        .arrival_s = message->arrival_s,
-        .flags = message->flags,
-        .held = message->held,
-        .unit_count = message->unit_count,
-    };
-    (void)slice_to_cstr(message->envelope, kept->envelope, sizeof(kept->envelope));
-    (void)slice_to_cstr(message->reason, kept->reason, sizeof(kept->reason));
-    for (uint32_t i = 0; i < MIN(message->unit_count, ARRAY_SIZE(kept->units)); i++)
-        kept->units[i] = message->units[i];
-    return 0;
-}
-
-int world_recover(struct world *world)
+int world_start(struct world *world)
 {
     struct buf error;
     int r;
@@ -92,19 +72,33 @@ int world_recover(struct world *world)
     buf_init(&error, sizeof(world->error) - 1);
     world->config.path = world->dir;
     world->message_count = 0;
-    r = spool_recover(&world->config, keep_message, world, &world->recovery, &world->report,
-                      &error);
+    world->stopped = world->restored = false;
+    world->report = (struct spool_report){0};
+    r = spool_open(&world->config, &world->recovery, &error);
     (void)slice_to_cstr(buf_slice(&error), world->error, sizeof(world->error));
     buf_deinit(&error);
-    return r;
+    if (r < 0)
+        return r;
+    cr_assert_eq(spool_start(&world->shard, &world->recovery, &world->spool), 0);
+    cr_assert_null(world->recovery);
+    spool_set_owner(world->spool, world_owner(world), world);
+    return 0;
+}
+
+int world_recover(struct world *world)
+{
+    int r = world_start(world);
+
+    if (r < 0)
+        return r;
+    spool_restore(world->spool);
+    world_until(world, &world->restored);
+    return world->restore_result;
 }
 
 void world_open(struct world *world)
 {
     cr_assert_eq(world_recover(world), 0, "%s", world->error);
-    cr_assert_eq(spool_start(&world->shard, &world->recovery, &world->spool), 0);
-    cr_assert_null(world->recovery);
-    world->stopped = false;
 }
 
 void world_tick(struct world *world)
@@ -115,6 +109,7 @@ void world_tick(struct world *world)
 void world_until(struct world *world, const bool *flag)
 {
     world->late = false;
+    world->shard.now_ns = clock_monotonic_ns(); /* a world may have slept while another ran */
     shard_timer_arm(&world->shard, &world->guard, GUARD_MS);
     while (!*flag) {
         world_tick(world);
@@ -145,6 +140,14 @@ struct world *world_crash(const struct world *world)
     return copy;
 }
 
+void world_reset(struct world *world, const struct world *from)
+{
+    if (world->spool != NULL)
+        world_close(world);
+    run("rm -rf %s/*", world->dir);
+    run("cp -a --sparse=always %s/. %s/", from->dir, world->dir);
+}
+
 void world_destroy(struct world *world)
 {
     if (world->spool != NULL)
@@ -157,15 +160,6 @@ void world_destroy(struct world *world)
     free(world);
 }
 
-const struct world_message *world_find(const struct world *world, uint64_t id)
-{
-    for (uint32_t i = 0; i < world->message_count; i++) {
-        if (world->messages[i].id == id)
-            return &world->messages[i];
-    }
-    return NULL;
-}
-
 /* ---- postings ------------------------------------------------------------------------------- */
 
 static void posting_done(struct spool_append *append)
@@ -174,6 +168,8 @@ static void posting_done(struct spool_append *append)
 
     cr_assert(!posting->done, "done twice");
     posting->done = true;
+    if (append->result == 0)
+        world_posted(posting->world, append);
 }
 
 struct posting *posting_create(struct world *world, uint32_t unit_count, const void *body,
@@ -182,6 +178,7 @@ struct posting *posting_create(struct world *world, uint32_t unit_count, const v
     struct posting *posting = calloc(1, sizeof(*posting));
 
     cr_assert(posting);
+    posting->world = world;
     list_node_init(&posting->node);
     list_push_back(&world->postings, &posting->node);
     posting->append.id = spool_next_id(world->spool);

@@ -11,6 +11,7 @@
 
 #define WORLD_MESSAGES_MAX 4096
 
+/* One unfinished message, as an owner of a spool knows it. */
 struct world_message {
     uint64_t id;
     struct spool_location location;
@@ -19,9 +20,9 @@ struct world_message {
     uint64_t body_bytes;
     uint32_t arrival_s;
     uint8_t flags;
-    bool held;
+    bool held, chunked;
     uint32_t unit_count;
-    struct spool_unit units[8];
+    struct spool_unit units[128];
     char reason[600];
 };
 
@@ -33,24 +34,40 @@ struct world {
     struct spool_config config;
     struct spool_recovery *recovery;
     struct spool *spool;
-    struct spool_report report;
+    struct spool_report report; /* `finished` is what the world has counted */
     char error[600];
+    /* The world is the owner: what it was told by the last recovery, in order of id, and what was posted and told
+     * since. */
     struct world_message messages[WORLD_MESSAGES_MAX];
     uint32_t message_count;
+    char texts[3][64][SPOOL_IMAGE_TEXT_MAX + 1]; /* of the image, by kind and number */
+    bool keeps; /* set before opening: checkpoints are written, from `messages` */
+    bool restored;
+    int restore_result;
+    uint32_t image_next; /* of the checkpoint being filled */
+    bool image_open;
+    bool written; /* a checkpoint asked for has ended */
+    int written_result;
     bool stopped;
     struct list_node postings; /* all that were made and not destroyed */
 };
 
 /* An empty directory below the working directory's file system, gone at exit. */
 struct world *world_create(void);
-/* Recovers world->dir; 0 or the error, with its sentence in world->error. */
+/* Opens and starts world->dir; 0 or the error, with its sentence in world->error. */
+int world_start(struct world *world);
+/* The same, and brings back what earlier lives left; also the error of that. */
 int world_recover(struct world *world);
-/* Recovers and starts; must succeed. */
+/* world_recover() that must succeed. */
 void world_open(struct world *world);
+/* Writes a checkpoint and waits for its end. */
+int world_checkpoint(struct world *world);
 /* Stops in order and destroys the spool. */
 void world_close(struct world *world);
 /* Another world over a copy of this one's directory as it is now. */
 struct world *world_crash(const struct world *world);
+/* Its directory becomes a copy of the other's; its spool, if it runs, is closed before. */
+void world_reset(struct world *world, const struct world *from);
 void world_destroy(struct world *world);
 
 void world_tick(struct world *world);
@@ -58,10 +75,17 @@ void world_tick(struct world *world);
 void world_until(struct world *world, const bool *flag);
 
 const struct world_message *world_find(const struct world *world, uint64_t id);
+/* spool_note() and what the world makes of it. */
+int world_tell(struct world *world, const struct spool_note *note);
+/* All units are done. */
+void world_done(struct world *world, uint64_t id);
+/* J is durable as far as it was told. */
+void world_flush(struct world *world);
 
 /* An append with its own text, and what became of it. */
 struct posting {
     struct spool_append append;
+    struct world *world;
     struct list_node node; /* of world->postings: freed with it at the latest */
     char envelope[64], head[64];
     struct iovec piece;

@@ -185,7 +185,7 @@ Test(spool_upload, a_chunk_that_cannot_be_written_fails_the_message)
     world_destroy(world);
 }
 
-/* Goal: a COMMIT whose chunk is damaged is reported, and nothing else suffers. */
+/* Goal: a damaged chunk is reported, its message is presented and cannot be read, and nothing else suffers. */
 Test(spool_upload, a_damaged_chunk_is_reported_and_kept)
 {
     struct world *world = world_create();
@@ -194,6 +194,9 @@ Test(spool_upload, a_damaged_chunk_is_reported_and_kept)
     struct posting *big, *small;
     struct spool_location chunk;
     char name[SPOOL_NAME_SIZE];
+    uint8_t *read;
+    size_t size;
+    bool hot;
 
     fill_body(body, sizeof(body), 3);
     world_open(world);
@@ -206,12 +209,13 @@ Test(spool_upload, a_damaged_chunk_is_reported_and_kept)
     flip(crashed->dir, name, (uint64_t)chunk.offset_16 * 16 - 200000,
          1); /* in a chunk in front of it */
     world_open(crashed);
-    cr_assert_eq(crashed->message_count, 2);
+    cr_assert_eq(crashed->message_count, 3, "COMMIT was written after its chunks were durable");
     cr_assert_not_null(world_find(crashed, small->append.id));
     cr_assert_geq(crashed->report.damaged_records, 1);
+    cr_assert_eq(read_back(crashed, &big->append.location, &read, &size, &hot), -EBADMSG);
     world_close(crashed);
     world_open(crashed);
-    cr_assert_eq(crashed->message_count, 2);
+    cr_assert_eq(crashed->message_count, 3);
     cr_assert_geq(crashed->report.damaged_records, 1, "still there, still reported");
     world_destroy(crashed);
     world_destroy(world);
