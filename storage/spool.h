@@ -280,11 +280,11 @@ struct spool_counters {
     uint64_t body_bytes;        /* of the messages appended: copies per byte = the ratio */
     uint64_t reads_hot, reads_cold, reads_repeated, damaged;
     uint64_t hot_bytes, segments, spare_segments, disk_bytes;
-    uint64_t groups_cached;      /* of `groups`: acknowledged without a flush */
-    uint64_t flushes;            /* syncs besides the writes that are durable by themselves */
-    uint64_t relocated;          /* messages copied to the cold lane */
-    uint64_t relocated_bytes;    /* written to the cold lane */
-    uint64_t live_bytes;         /* of records that are needed */
+    uint64_t groups_cached;   /* of `groups`: acknowledged without a flush */
+    uint64_t flushes;         /* syncs besides the writes that are durable by themselves */
+    uint64_t relocated;       /* messages copied to the cold lane */
+    uint64_t relocated_bytes; /* written to the cold lane */
+    uint64_t live_bytes;      /* of records that are needed */
     uint64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* written in this life */
     uint64_t segments_reused;    /* became spares again while running */
     uint64_t segments_removed;   /* were not needed as spares either */
