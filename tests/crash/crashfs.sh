@@ -55,6 +55,7 @@ crashfs_configure() {
     crashfs_tell "delay $CRASHFS_SYNC_US"
     smtp_port=$(port_free)
     sink_port=$(port_free)
+    later_port=$(port_free)
     {
         cat <<END
 hostname = "surat.kawan.test"
@@ -65,8 +66,11 @@ pop3_listen = {}
 allow_private_mail_hosts = true
 dns_servers = {"127.0.0.1:9"}
 route "*" { via = "127.0.0.39:$sink_port" }
+route "nanti.test" { via = "127.0.0.40:$later_port" }
 retry_first = 1s
+retry_max = 5s
 site_backoff_first = 1s
+site_backoff_max = 2s
 force_file_system = true
 END
         cat
@@ -78,7 +82,7 @@ END
     mkdir "$STATE/mount"/{spool,mail}
     chown "$KILAT_UID:$KILAT_UID" "$STATE/mount"/{spool,mail}
     sync "$STATE/mount"
-    touch "$STATE"/sent.{sink,local} "$STATE/received"
+    touch "$STATE"/sent.{sink,local,later} "$STATE/received"
 }
 
 # --- starts and ends ----------------------------------------------------------------------------------------------
@@ -122,10 +126,12 @@ crashfs_send() { # ledger, recipient, sessions, first number
     process_start "sender-$1" "$LEDGER" send "127.0.0.38:$smtp_port" "$2" "$STATE/sent.$1" "$3" "$STATE/stop" "$4"
 }
 
+# Some letters are for a host that takes none until the end: they lie in the spool all the time, and are read from it.
 crashfs_load() {
     process_start sink "$LEDGER" sink "127.0.0.39:$sink_port" "$STATE/received"
     crashfs_send sink siapa@sink.test 4 1
     crashfs_send local fadli@kawan.test 3 1000000
+    crashfs_send later nanti@nanti.test 1 2000000
 }
 
 crashfs_sent() {
@@ -157,9 +163,10 @@ crashfs_sent_reach() {
 crashfs_finish() {
     local sender
     : >"$STATE/stop"
-    for sender in sender-sink sender-local; do
+    for sender in sender-sink sender-local sender-later; do
         wait_until "$CRASHFS_PATIENCE_S" "$sender to end" process_gone "${PROCESS_PIDS[$sender]}"
     done
+    process_start later "$LEDGER" sink "127.0.0.40:$later_port" "$STATE/received"
     wait_until "${CRASH_DRAIN_S:-120}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
     kilat_stop "$CRASHFS_SERVER" || fail "kilatd did not end in good order"
 }
@@ -167,7 +174,7 @@ crashfs_finish() {
 # Relayed letters: none missing, none altered. Local ones: each in the mailbox once, nothing in tmp/.
 crashfs_judge() { # how many may have been sent twice
     local mailbox=$STATE/mount/mail/kawan.test/fadli
-    cp "$STATE/sent.sink" "$STATE/sent"
+    cat "$STATE/sent.sink" "$STATE/sent.later" >"$STATE/sent"
     printf 'relayed: '
     crash_judge "$STATE/received" "$1"
     cp "$STATE/sent.local" "$STATE/sent"
