@@ -84,6 +84,14 @@ disk_send() { # ledger, recipient, sessions, first number, port
         $(($4 + disk_generation * 100000))
 }
 
+disk_gone_lines() {
+    grep -c ' gone ' "$STATE/fetched" || true
+}
+
+disk_gone_reach() {
+    [ "$(disk_gone_lines)" -ge "$1" ]
+}
+
 disk_send_stop() {
     : >"$STATE/stop.$1"
     wait_until "$DISK_PATIENCE_S" "the sender to $1 to end" process_gone "${PROCESS_PIDS[sender-$1]}"
@@ -91,7 +99,7 @@ disk_send_stop() {
 
 # Each third of the load ends in the middle of the work: two by kill -9, the last in good order.
 disk_load() {
-    local to part before
+    local to part before gone
     before=$(wc -l <"$STATE/sent.local")
     process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/received"
     disk_send sink siapa@sink.test 4 1 "$smtp_port"
@@ -109,6 +117,9 @@ disk_load() {
     for to in sink local later cached; do
         disk_send_stop "$to"
     done
+    # While nothing else makes the file system sync, so that a delete that is not durable by itself is lost by a cut.
+    gone=$(disk_gone_lines)
+    wait_until "$DISK_PATIENCE_S" "letters to be deleted" disk_gone_reach $((gone + 100))
     : >"$STATE/stop.fetcher"
     wait_until "$DISK_PATIENCE_S" "the user to end" process_gone "${PROCESS_PIDS[fetcher]}"
 }
