@@ -29,6 +29,9 @@ static const char usage[] =
     "Order it:\n"
     "  message hold|release|retry|remove|bounce ID\n"
     "  dns flush                     forget what resolvers have answered\n"
+    "  spool accept NUMBER           deliver from a copy that was put back and is on hold\n"
+    "  spool copy NUMBER DIR         a consistent copy of a spool, while the server goes on\n"
+    "  clock accept                  the wall clock is right: expire and bounce again\n"
     "  reload                        read the settings again; all of them or none\n"
     "  drain [off]                   take no new mail, but deliver what is queued\n"
     "  stop                          end in order\n"
@@ -188,6 +191,34 @@ static int ctl_ask(struct ctl *ctl, int argc, char **argv)
     return status;
 }
 
+/* The server has a working directory of its own, so a path goes to it whole. */
+static int ctl_spool_copy(struct ctl *ctl, int argc, char **argv)
+{
+    char *here, *path = NULL;
+    char *words[4];
+    int status;
+
+    if (argc != 4 || argv[3][0] == 0) {
+        fputs("usage: kilatctl spool copy NUMBER DIR\n", stderr);
+        return EXIT_USAGE;
+    }
+    here = getcwd(NULL, 0);
+    if (argv[3][0] == '/')
+        path = strdup(argv[3]);
+    else if (here != NULL && asprintf(&path, "%s/%s", here, argv[3]) < 0)
+        path = NULL;
+    free(here);
+    if (path == NULL) {
+        fprintf(stderr, "kilatctl: the path of %s cannot be worked out\n", argv[3]);
+        return EXIT_USAGE;
+    }
+    memcpy(words, argv, sizeof(words));
+    words[3] = path;
+    status = ctl_ask(ctl, argc, words);
+    free(path);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.config = CTL_CONFIG};
@@ -218,7 +249,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[i], "user") == 0)
         return ctl_user(&ctl, argc - i - 1, argv + i + 1);
-    if (strcmp(argv[i], "spool") == 0)
+    if (strcmp(argv[i], "spool") == 0 && i + 1 < argc && strcmp(argv[i + 1], "copy") == 0)
+        return ctl_spool_copy(&ctl, argc - i, argv + i);
+    if (strcmp(argv[i], "spool") == 0 && !(i + 1 < argc && strcmp(argv[i + 1], "accept") == 0))
         return ctl_spool(ctl.json, argc - i - 1, argv + i + 1);
     if (strcmp(argv[i], "settings") == 0 && i + 1 < argc &&
         (strcmp(argv[i + 1], "--defaults") == 0 || strcmp(argv[i + 1], "--manual") == 0))

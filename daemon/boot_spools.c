@@ -73,27 +73,6 @@ static int boot_look_all(struct kilatd *kilatd, const struct boot_seen *seen, in
     return r;
 }
 
-/* Never fewer shards than there are spools. */
-static int boot_keep_spools(struct kilatd *kilatd, const struct boot_seen *seen, struct buf *error)
-{
-    const struct settings *settings = &kilatd->generation->settings;
-    uint32_t needed = 0;
-
-    for (uint32_t number = 0; number < KILATD_SHARDS_MAX; number++)
-        if (seen->spool[number])
-            needed = number + 1;
-    if (settings->single_thread && needed > 1) {
-        buf_printf(
-            error,
-            "single_thread: %s/%04u is the spool of another shard; start without single_thread "
-            "until its mail is gone, then remove it",
-            settings->spool_directory, needed - 1);
-        return -EBUSY;
-    }
-    kilatd->shard_count = MAX(kilatd->shard_count, needed);
-    return 0;
-}
-
 int boot_spools(struct kilatd *kilatd, uint32_t owner_uid, struct buf *error)
 {
     const struct settings *settings = &kilatd->generation->settings;
@@ -106,8 +85,6 @@ int boot_spools(struct kilatd *kilatd, uint32_t owner_uid, struct buf *error)
     r = file_open_dir_path(settings->spool_directory, &dir_fd);
     if (r == 0) {
         r = file_list(dir_fd, boot_see_spool, &seen);
-        if (r == 0)
-            r = boot_keep_spools(kilatd, &seen, error);
         if (r == 0)
             r = boot_look_all(kilatd, &seen, dir_fd, owner_uid, error);
         (void)file_close(dir_fd); /* nothing was written */

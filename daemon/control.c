@@ -119,6 +119,7 @@ void control_answer(struct control_call *call)
     buf_deinit(&call->request);
     buf_deinit(&call->text);
     buf_deinit(&call->error);
+    buf_deinit(&call->second);
     free(job);
     control->calls--;
     if (session != NULL && !session->taking)
@@ -205,8 +206,11 @@ static bool control_begin(struct control_session *session, const struct control_
     call->now_s = call->home->shard->wall_ns / SECOND_NS;
     buf_init(&call->text, CONTROL_ANSWER_MAX);
     buf_init(&call->error, 4 * KIB);
+    buf_init(&call->second, CONTROL_ANSWER_MAX);
     call->out =
         (struct control_out){.buf = &call->text, .json = slice_equal(words[0], SLICE("json"))};
+    call->second_out =
+        (struct control_out){.buf = &call->second, .json = call->out.json, .started = true};
     session->control->calls++;
     stream_set_deadline(&session->stream, call->home->shard->now_ns + CONTROL_IDLE_MS * MS_NS);
     control_run(session, call, words + 1, count - 1);

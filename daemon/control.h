@@ -32,6 +32,7 @@ struct control_totals {
     uint64_t accepted_synced, accepted_cached, messages_refused, recipients_refused;
     uint64_t bodies_compacted, bodies_logged_early, sessions_not_read, compacted_bytes, held_bytes;
     uint64_t reports, local_delivered, pop3_logins, pop3_login_failures;
+    uint64_t spools, spools_not_ready;
     uint64_t syscalls, ticks, log_dropped, receive_buffers_free, receive_buffers;
 };
 
@@ -60,6 +61,8 @@ struct control_call {
     struct spool_reader *reader;
     struct queue_view view;
     struct dns_mx_query mx;
+    struct buf second; /* of `status`: one object a spool, behind the totals */
+    struct control_out second_out;
 };
 
 /* Shard: the one being visited. */
@@ -69,5 +72,13 @@ void control_answer(struct control_call *call);
 /* Sets exit status and sentence. */
 void control_fail(struct control_call *call, uint32_t status, const char *format, ...)
     KILAT_PRINTF(3, 4);
+
+/* control_spools.c: the rows of the table that are about spools. */
+struct node_spool;
+void control_out_spool(struct control_out *out, struct node_spool *spool);
+void control_visit_spool_accept(struct node *node, struct control_call *call);
+void control_visit_spool_copy(struct node *node, struct control_call *call);
+void control_finish_spool(struct node *node, struct control_call *call);
+void control_visit_clock_accept(struct node *node, struct control_call *call);
 
 #endif

@@ -1,5 +1,6 @@
 /* What kilatctl can ask and order: a table, and a function or two a row. */
 #include "daemon/control.h"
+#include "daemon/node_spools.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,6 +83,10 @@ static void add_queue(struct queue_counters *to, const struct queue_counters *fr
 {
     add_u64s(&to->accepted, &from->accepted,
              offsetof(struct queue_counters, messages) / sizeof(uint64_t));
+    to->restoring += from->restoring;
+    to->clock_doubted |= from->clock_doubted;
+    to->clock_doubted_s = MAX(to->clock_doubted_s, from->clock_doubted_s);
+    to->clock_jumps += from->clock_jumps;
     to->messages += from->messages;
     to->units += from->units;
     to->held += from->held;
@@ -102,12 +107,18 @@ static void visit_status(struct node *node, struct control_call *call)
     struct dns_counters dns;
 
     queue_counters(node->queue, &queue);
-    spool_counters(node->spool, &spool);
     dns_counters(node->dns, &dns);
     add_queue(&t->queue, &queue);
-    add_u64s((uint64_t *)&t->spool, (const uint64_t *)&spool,
-             offsetof(struct spool_counters, direct) / sizeof(uint64_t));
-    t->spool.direct = spool.direct;
+    for (uint32_t i = 0; i < node->spool_count; i++) {
+        spool_counters(node->spools[i].spool, &spool);
+        add_u64s((uint64_t *)&t->spool, (const uint64_t *)&spool,
+                 offsetof(struct spool_counters, direct) / sizeof(uint64_t));
+        if (node->spools[i].own)
+            t->spool.direct = spool.direct;
+        t->spools++;
+        t->spools_not_ready += node->spools[i].state != NODE_SPOOL_READY;
+        control_out_spool(&call->second_out, &node->spools[i]);
+    }
     add_u64s((uint64_t *)&t->dns, (const uint64_t *)&dns, sizeof(dns) / sizeof(uint64_t));
     t->sessions += node->session_count;
     t->smtp_sessions += node->counters.smtp_sessions;
@@ -152,15 +163,26 @@ static void status_queue(struct control_out *out, const struct control_totals *t
     control_out_u64(out, "bounced", t->queue.bounced);
     control_out_u64(out, "expired", t->queue.expired);
     control_out_u64(out, "removed", t->queue.removed);
+    control_out_u64(out, "in_doubt", t->queue.in_doubt);
     control_out_u64(out, "damaged", t->queue.damaged);
+    control_out_u64(out, "restoring", t->queue.restoring);
     control_out_u64(out, "destinations", t->queue.destinations);
     control_out_u64(out, "sites", t->queue.sites);
     control_out_bytes(out, "index_bytes", t->queue.index_bytes);
+    control_out_u64(out, "index_bytes_per_message",
+                    t->queue.index_bytes / MAX(t->queue.messages, 1u));
+    control_out_bool(out, "clock_doubted", t->queue.clock_doubted);
+    control_out_u64(out, "clock_doubted_s", t->queue.clock_doubted_s);
+    control_out_u64(out, "clock_jumps", t->queue.clock_jumps);
 }
 
 static void status_spool(struct control_out *out, const struct control_totals *t)
 {
+    control_out_u64(out, "spools", t->spools);
+    control_out_u64(out, "spools_not_ready", t->spools_not_ready);
     control_out_u64(out, "groups", t->spool.groups);
+    control_out_u64(out, "groups_cached", t->spool.groups_cached);
+    control_out_u64(out, "flushes", t->spool.flushes);
     control_out_bytes(out, "group_bytes", t->spool.group_bytes);
     control_out_u64(out, "journal_flushes", t->spool.journal_flushes);
     control_out_bytes(out, "journal_bytes", t->spool.journal_bytes);
@@ -172,6 +194,11 @@ static void status_spool(struct control_out *out, const struct control_totals *t
     control_out_bytes(out, "hot_bytes", t->spool.hot_bytes);
     control_out_u64(out, "segments", t->spool.segments);
     control_out_bytes(out, "disk_bytes", t->spool.disk_bytes);
+    control_out_bytes(out, "live_bytes", t->spool.live_bytes);
+    control_out_bytes(out, "relocated_bytes", t->spool.relocated_bytes);
+    control_out_u64(out, "segments_reused", t->spool.segments_reused);
+    control_out_u64(out, "segments_removed", t->spool.segments_removed);
+    control_out_u64(out, "segments_set_aside", t->spool.segments_set_aside);
 }
 
 static void finish_status(struct node *node, struct control_call *call)
@@ -210,6 +237,7 @@ static void finish_status(struct node *node, struct control_call *call)
     control_out_u64(out, "ticks", t->ticks);
     control_out_u64(out, "log_dropped", t->log_dropped);
     control_out_end(out);
+    buf_append(&call->text, buf_slice(&call->second));
     control_answer(call);
 }
 
@@ -375,37 +403,63 @@ static void visit_message_show(struct node *node, struct control_call *call)
     if (!queue_locate(node->queue, call->id, &location))
         r = -ENOENT;
     else
-        r = spool_reader_open(node->spool, &location, show_opened, call, &call->reader);
+        r = spool_reader_open(queue_spool(node->queue, call->id), &location, show_opened, call,
+                              &call->reader);
     if (r < 0)
         show_opened(call, r);
+}
+
+static void act_answer(struct control_call *call, bool later)
+{
+    if (call->out.json) {
+        control_out_begin(&call->out);
+        control_out_text(&call->out, "id", call->arguments[0]);
+        control_out_bool(&call->out, "when_attempt_ends", later);
+        control_out_end(&call->out);
+    } else {
+        buf_append_cstr(&call->text, later ? "An attempt is under way; it happens when that ends.\n"
+                                           : "Done.\n");
+    }
+}
+
+/* "Done" is said when it would survive a crash, no sooner. */
+static void acted(void *context, int result)
+{
+    struct control_call *call = context;
+
+    if (result == 0)
+        act_answer(call, false);
+    else
+        control_fail(call, EXIT_NOT_FOUND,
+                     "%.*s: it is so now, but could not be written to the disk (%s): a crash would "
+                     "undo it",
+                     SLICE_ARG(call->arguments[0]), strerror(-result));
+    control_go_on(call->at, call);
 }
 
 static void act(struct node *node, struct control_call *call, enum queue_action action)
 {
     int r;
 
-    if (is_message_here(node, call)) {
-        call->found = true;
-        r = queue_act(node->queue, call->id, action, NULL, NULL);
-        if (r == -EALREADY)
-            control_fail(call, EXIT_NOT_FOUND, "%.*s: nothing to do, it is so already",
-                         SLICE_ARG(call->arguments[0]));
-        else if (r < 0 && r != -EBUSY)
-            control_fail(call, EXIT_NOT_FOUND, "%.*s: %s", SLICE_ARG(call->arguments[0]),
-                         strerror(-r));
-        else if (!call->out.json)
-            buf_append_cstr(&call->text,
-                            r == -EBUSY ? "An attempt is under way; it happens when that ends.\n"
-                                        : "Done.\n");
-        if (r == 0 || r == -EBUSY) {
-            if (call->out.json) {
-                control_out_begin(&call->out);
-                control_out_text(&call->out, "id", call->arguments[0]);
-                control_out_bool(&call->out, "when_attempt_ends", r == -EBUSY);
-                control_out_end(&call->out);
-            }
-        }
+    if (!is_message_here(node, call)) {
+        control_go_on(node, call);
+        return;
     }
+    call->found = true;
+    call->at = node;
+    r = queue_act(node->queue, call->id, action, acted, call);
+    if (r == 0)
+        return;
+    if (r == -EBUSY)
+        act_answer(call, true);
+    else if (r == -EALREADY)
+        control_fail(call, EXIT_NOT_FOUND, "%.*s: nothing to do, it is so already",
+                     SLICE_ARG(call->arguments[0]));
+    else if (r == -EAGAIN)
+        control_fail(call, EXIT_NOT_FOUND, "%.*s: its spool is being read, try again in a moment",
+                     SLICE_ARG(call->arguments[0]));
+    else
+        control_fail(call, EXIT_NOT_FOUND, "%.*s: %s", SLICE_ARG(call->arguments[0]), strerror(-r));
     control_go_on(node, call);
 }
 
@@ -601,6 +655,9 @@ static const struct control_command commands[] = {
     {"site list", "", 0, 0, false, visit_site_list, finish_site_list},
     {"dns flush", "", 0, 0, true, visit_dns_flush, finish_done},
     {"dns", "MX DOMAIN", 2, 2, false, NULL, finish_dns_mx},
+    {"spool accept", "NUMBER", 1, 1, true, control_visit_spool_accept, control_finish_spool},
+    {"spool copy", "NUMBER DIR", 2, 2, true, control_visit_spool_copy, control_finish_spool},
+    {"clock accept", "", 0, 0, true, control_visit_clock_accept, finish_done},
     {"reload", "", 0, 0, true, NULL, finish_reload},
     {"drain", "[off]", 0, 1, true, visit_drain, finish_drain},
     {"stop", "", 0, 0, true, NULL, finish_stop},

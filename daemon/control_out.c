@@ -88,6 +88,13 @@ void control_out_u64(struct control_out *out, const char *name, uint64_t value)
     out_line_end(out);
 }
 
+void control_out_i64(struct control_out *out, const char *name, int64_t value)
+{
+    out_name(out, name);
+    buf_printf(out->buf, "%lld", (long long)value);
+    out_line_end(out);
+}
+
 void control_out_bool(struct control_out *out, const char *name, bool value)
 {
     out_name(out, name);

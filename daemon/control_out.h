@@ -20,6 +20,7 @@ void control_out_end(struct control_out *out);
 void control_out_text(struct control_out *out, const char *name, struct slice text);
 void control_out_cstr(struct control_out *out, const char *name, const char *text);
 void control_out_u64(struct control_out *out, const char *name, uint64_t value);
+void control_out_i64(struct control_out *out, const char *name, int64_t value);
 void control_out_bool(struct control_out *out, const char *name, bool value);
 /* Wall clock, whole seconds: "2026-11-24 22:30:00 UTC (in 3m12s)" for people, the number for programs; 0 is "now". */
 void control_out_time(struct control_out *out, const char *name, uint64_t wall_s, uint64_t now_s);

@@ -93,6 +93,7 @@ void generation_queue_config(const struct generation *generation, struct queue_c
         .site_backoff_first_ms = (uint32_t)s->site_backoff_first_ms,
         .site_backoff_max_ms = (uint32_t)s->site_backoff_max_ms,
         .messages_max = (uint32_t)s->queue_messages_max,
+        .in_doubt_hold = s->in_doubt == 1,
     };
 }
 

@@ -46,6 +46,7 @@ static int kilatd_new(const char *path, struct slice text, const char *name,
         return -ENOMEM;
     kilatd->log_fd = -1;
     kilatd->mail_root_fd = -1;
+    kilatd->spool_root_fd = -1;
     kilatd->lock_fd = -1;
     kilatd->crashes_fd = -1;
     memset(kilatd->listen_fds, 0xff, sizeof(kilatd->listen_fds)); /* -1 */
@@ -265,13 +266,9 @@ void kilatd_log_ready(const struct node *node)
     const struct settings *settings = &node->generation->settings;
     struct log *log = node->shard->log;
 
-    if (kilatd->shard_count > kilatd_count_shards(settings))
-        log_event(log, LOG_NOTICE, "spools.more_than_shards",
-                  log_u64("shards_wanted", kilatd_count_shards(settings)),
-                  log_u64("shards", kilatd->shard_count));
     log_event(log, LOG_NOTICE, "kilatd.ready", log_cstr("version", KILAT_VERSION),
               log_cstr("build", kilatd_build()), log_cstr("hostname", settings->hostname),
-              log_u64("shards", kilatd->shard_count),
+              log_u64("shards", kilatd->shard_count), log_u64("spools", kilatd->spool_count),
               log_u64("accounts", node->accounts->table == NULL ? 0 : node->accounts->table->count),
               log_text("ring", slice_cstr(ring_features(node->shard->ring)->text)));
 }
@@ -303,6 +300,8 @@ int kilatd_start(struct kilatd *kilatd, struct buf *error)
         r = kilatd_read_accounts(kilatd);
     if (r == 0)
         r = file_open_dir_path(settings->mail_directory, &kilatd->mail_root_fd);
+    if (r == 0)
+        r = file_open_dir_path(settings->spool_directory, &kilatd->spool_root_fd);
     if (r == 0)
         r = log_writer_start(kilatd->logs, kilatd->shard_count + 1, kilatd->log_fd,
                              &kilatd->log_writer);
@@ -358,6 +357,8 @@ void kilatd_destroy(struct kilatd **kilatd)
         (void)file_close(k->crashes_fd); /* what it says was written by others */
     if (k->lock_fd >= 0)
         (void)file_close(k->lock_fd);
+    if (k->spool_root_fd >= 0)
+        (void)file_close(k->spool_root_fd);
     if (k->mail_root_fd >= 0)
         (void)file_close(k->mail_root_fd);
     if (k->log_fd >= 0)

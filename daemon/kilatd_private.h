@@ -59,6 +59,7 @@ void accounts_unref(struct accounts **accounts);
 /* ---- one shard's part ------------------------------------------------------------------------ */
 
 struct node;
+struct node_spool;
 struct outbound;
 struct local;
 struct control;
@@ -78,7 +79,11 @@ struct node {
     struct shard *shard;
     struct generation *generation; /* current; sessions keep a reference to their own */
     struct accounts *accounts;
-    struct spool *spool;
+    struct node_spool *spools; /* its own and adopted ones (node_spools.h) */
+    uint32_t spool_count;
+    struct timer marking;
+    void (*spools_stopped)(struct node *node);
+    struct spool *spool; /* its own: new mail goes there */
     struct queue *queue;
     struct dns *dns;
     struct outbound *outbound;
@@ -109,6 +114,7 @@ struct node {
     bool reloading;                  /* on shard 0 */
     uint32_t rounds;                 /* on shard 0: under way */
     bool refusing;                   /* `kilatctl drain`: no new mail, but what is here goes out */
+    bool unwound;                    /* of a start that failed: all has ended */
     bool draining;                   /* the orderly end: no new sessions, no new attempts */
     enum { NODE_RUNNING, NODE_DRAINING, NODE_SPOOL_STOPPING, NODE_DNS_STOPPING, NODE_OVER } phase;
     uint64_t patience_until_ns;
@@ -138,7 +144,7 @@ struct kilatd {
     struct log *logs[KILATD_SHARDS_MAX + 1]; /* the last one is the boot thread's */
     struct log_writer *log_writer;
     int log_fd;
-    int mail_root_fd;
+    int mail_root_fd, spool_root_fd;
     int lock_fd;                 /* of the spool directory, held until the end */
     struct kilatd_spool *spools; /* in order of their numbers */
     uint32_t spool_count;

@@ -13,6 +13,7 @@
 
 #include "core/assert.h"
 #include "daemon/local_late.h"
+#include "daemon/node_spools.h"
 #include "proto/header.h"
 #include "storage/maildir.h"
 
@@ -326,7 +327,8 @@ static bool local_add_item(struct local *local, uint32_t message, uint32_t recip
                                   .unit = queue_attempt_unit(m->attempt, recipient),
                                   .pieces = m->pieces,
                                   .piece_count = 3};
-    memcpy(file->spool_uuid, spool_uuid(local->node->spool), sizeof(file->spool_uuid));
+    memcpy(file->spool_uuid, spool_uuid(queue_spool(local->node->queue, file->id)),
+           sizeof(file->spool_uuid));
     m->item_count++;
     return true;
 }
@@ -457,7 +459,8 @@ static void local_again(struct shard_task *task)
 {
     struct local *local = CONTAINER_OF(task, struct local, again);
 
-    if (local->step == LOCAL_REST && !local->node->draining)
+    /* What an earlier life left in the mailboxes bears the names that the same messages will get again. */
+    if (local->step == LOCAL_REST && !local->node->draining && !node_spools_settling(local->node))
         local_fill(local);
 }
 

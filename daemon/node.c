@@ -1,5 +1,5 @@
 /* One shard's part of a server: how it comes up, and its orderly end. */
-#include "daemon/kilatd_private.h"
+#include "daemon/node_spools.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,12 +9,8 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/crash.h"
-#include "storage/maildir.h"
 
 #define NODE_AGAIN_MS 50
-#define NODE_HOT_SHARE 4 /* of the memory budget: group memory kept for sending */
-#define NODE_GATHER_BYTES_MAX (8 * MIB)
-#define NODE_JOURNAL_FLUSH_MS 20
 
 /* ---- what the queue asks ------------------------------------------------------------------------ */
 
@@ -66,75 +62,11 @@ static const struct queue_ops node_queue_ops = {
     .recall = node_recall,
     .local = node_local,
     .report = node_report,
+    .restored = node_spools_restored,
     .peer = node_peer,
 };
 
 /* ---- start ---------------------------------------------------------------------------------------- */
-
-static int node_recovered(void *context, const struct spool_recovered_message *message)
-{
-    return queue_recovered(((struct node *)context)->queue, message);
-}
-
-static int node_open_spool(struct node *node)
-{
-    const struct settings *settings = &node->generation->settings;
-    struct spool_recovery *recovery = NULL;
-    struct spool_report report = {0};
-    struct spool_config config = {
-        .number = node->shard->index,
-        .segment_bytes = settings->segment_bytes,
-        .spare_segments = (uint32_t)settings->spare_segments,
-        .hot_bytes_max = settings->memory_max / NODE_HOT_SHARE / node->kilatd->shard_count,
-        .gather_bytes_max = NODE_GATHER_BYTES_MAX,
-        .journal_flush_ms = NODE_JOURNAL_FLUSH_MS,
-        .force_file_system = settings->force_file_system,
-        .owner_pid = (int32_t)getpid(), /* for whoever starts a second server on it */
-    };
-    char path[4096];
-    int r;
-
-    (void)snprintf(path, sizeof(path), "%s/%04u", settings->spool_directory, node->shard->index);
-    config.path = path;
-    r = spool_recover(&config, node_recovered, node, &recovery, &report, &node->start_error);
-    if (r < 0)
-        return r;
-    log_event(node->shard->log, report.damaged_records > 0 ? LOG_ERROR : LOG_NOTICE,
-              "spool.recovered", log_cstr("path", path), log_u64("messages", report.messages),
-              log_u64("finished", report.finished), log_u64("bytes", report.bytes_scanned),
-              log_u64("groups", report.groups), log_u64("torn_groups", report.torn_groups),
-              log_u64("damaged_records", report.damaged_records),
-              log_u64("took_us", report.microseconds));
-    r = spool_start(node->shard, &recovery, &node->spool);
-    if (r < 0) {
-        spool_recovery_destroy(&recovery);
-        buf_printf(&node->start_error, "%s: cannot be started: %s", path, strerror(-r));
-    }
-    return r;
-}
-
-static enum maildir_fate node_unit_waits(void *context, uint64_t id, uint32_t unit)
-{
-    return queue_unit_open(((struct node *)context)->queue, id, unit) ? MAILDIR_REMOVE
-                                                                      : MAILDIR_PUBLISH;
-}
-
-/* What a crash left between DONE and the mailbox, or before DONE. */
-static int node_recover_mailboxes(struct node *node)
-{
-    int r =
-        maildir_recover(node->kilatd->mail_root_fd, spool_uuid(node->spool), node_unit_waits, node);
-
-    if (r < 0) {
-        buf_printf(&node->start_error, "%s: cannot be looked through: %s",
-                   node->generation->settings.mail_directory, strerror(-r));
-        return r;
-    }
-    if (r > 0)
-        log_event(node->shard->log, LOG_NOTICE, "mailboxes.recovered",
-                  log_u64("published", (uint64_t)r));
-    return 0;
-}
 
 static int node_make_parts(struct node *node)
 {
@@ -201,9 +133,7 @@ int node_start(struct shard *shard, void *context)
     if (r == 0)
         r = node_make_parts(node);
     if (r == 0)
-        r = node_open_spool(node);
-    if (r == 0)
-        r = node_recover_mailboxes(node);
+        r = node_spools_open(node);
     if (r == 0 && shard->index == 0)
         r = control_create(node, &node->control);
     if (r == 0 && shard->index == 0)
@@ -214,8 +144,9 @@ int node_start(struct shard *shard, void *context)
         node_stop(shard, context);
         return r;
     }
-    queue_start(node->queue, node->spool);
+    queue_start(node->queue, NULL);
     node_open_listeners(node);
+    node_spools_restore(node);
     if (shard->index == 0)
         shard_defer(shard, &node->ready);
     return 0;
@@ -229,17 +160,15 @@ static bool node_listening(const struct node *node)
     return false;
 }
 
-static void node_unwound(void *context)
+static void node_unwound(struct node *node)
 {
-    *(bool *)context = true;
+    node->unwound = true;
 }
 
 /* A start that failed, here or on another shard: nothing was accepted and nobody ticks yet, but the spool makes segments
  * and the listeners wait already. What could begin something new goes first, then the rest is awaited. */
 static void node_unwind(struct node *node)
 {
-    bool over = node->spool == NULL;
-
     node->draining = true;
     node->phase = NODE_OVER;
     shard_undefer(&node->ready);
@@ -251,10 +180,9 @@ static void node_unwind(struct node *node)
     local_destroy(&node->local);
     outbound_destroy(&node->outbound);
     queue_destroy(&node->queue);
-    if (!over)
-        spool_stop(node->spool, node_unwound, &over);
-    while (!over || node_listening(node) || users_watch_busy(node) ||
-           (node->control != NULL && control_busy(node->control)))
+    node_spools_stop(node, node_unwound);
+    while (!node->unwound || node_spools_busy(node) || node_listening(node) ||
+           users_watch_busy(node) || (node->control != NULL && control_busy(node->control)))
         shard_tick(node->shard, true);
 }
 
@@ -272,7 +200,7 @@ void node_stop(struct shard *shard, void *context)
     outbound_destroy(&node->outbound);
     queue_destroy(&node->queue);
     dns_destroy(&node->dns);
-    spool_destroy(&node->spool);
+    node_spools_destroy(node);
     hash_table_deinit(&node->peers);
     generation_unref(&node->generation);
     accounts_unref(&node->accounts);
@@ -303,10 +231,8 @@ static void node_dns_stopped(void *context)
     shard_stop(node->shard);
 }
 
-static void node_spool_stopped(void *context)
+static void node_spools_over(struct node *node)
 {
-    struct node *node = context;
-
     node->phase = NODE_DNS_STOPPING;
     dns_stop(node->dns, node_dns_stopped, node);
 }
@@ -318,8 +244,8 @@ static bool node_is_empty(const struct node *node)
     return atomic_load(&node->kilatd->stopped_queues) == node->kilatd->shard_count &&
            list_empty(&node->sessions) && outbound_sessions(node->outbound) == 0 &&
            !local_busy(node->local) && !node_listening(node) && node->password_checks == 0 &&
-           !users_watch_busy(node) && !node->reloading && node->rounds == 0 &&
-           (node->control == NULL || !control_busy(node->control)) &&
+           !users_watch_busy(node) && !node_spools_busy(node) && !node->reloading &&
+           node->rounds == 0 && (node->control == NULL || !control_busy(node->control)) &&
            (node->shard->index == 0 || atomic_load(&node->kilatd->rounds_over));
 }
 
@@ -332,7 +258,7 @@ static void node_check(struct shard_task *task)
     if (node->shard->index == 0)
         atomic_store(&node->kilatd->rounds_over, true);
     node->phase = NODE_SPOOL_STOPPING;
-    spool_stop(node->spool, node_spool_stopped, node);
+    node_spools_stop(node, node_spools_over);
 }
 
 void node_check_empty(struct node *node)
@@ -354,6 +280,7 @@ static void node_end_all(struct node *node)
             session->end(session);
     }
     outbound_end(node->outbound, cut);
+    node_spools_end(node);
     if (node->control != NULL)
         control_end(node->control, cut);
 }

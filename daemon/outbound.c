@@ -45,6 +45,7 @@ struct outbound_session {
     uint32_t tried;
     struct outbound_address *address; /* the one in use */
     bool connected, greeted, recalled, site_failed, client_ended;
+    bool dot_sent;     /* from here on silence does not mean that nothing arrived */
     bool over;         /* the transaction in hand has all its outcomes */
     uint8_t status[3]; /* why the last address failed */
     char text[OUTBOUND_TEXT_MAX];
@@ -189,6 +190,7 @@ static void outbound_begin(struct outbound_session *s)
 
     s->state = OUTBOUND_BUSY;
     s->over = false;
+    s->dot_sent = false;
     s->attempt_began_ns = s->outbound->node->shard->now_ns;
     smtp_client_begin(s->client, &transaction);
 }
@@ -353,6 +355,7 @@ static void outbound_send_body(struct outbound_session *s)
         return;
     if ((spool_reader_info(reader)->flags & SPOOL_NO_FINAL_CRLF) != 0)
         stream_write(&s->stream, SLICE("\r\n"));
+    s->dot_sent = true;
     smtp_client_body_sent(s->client); /* the dot leaves with the body, in one call to the kernel */
 }
 
@@ -388,13 +391,24 @@ static void outbound_ready(void *context)
     shard_defer(s->outbound->node->shard, &s->next);
 }
 
-static const char *const outbound_outcome_names[] = {"delivered", "later", "never"};
+static const char *const outbound_outcome_names[] = {"delivered", "later", "never", "in doubt"};
+
+/* A reply without a code is our own sentence for why none came. */
+static enum queue_outcome outbound_meaning(const struct outbound_session *s,
+                                           enum smtp_outcome outcome,
+                                           const struct smtp_remote_reply *reply)
+{
+    static const enum queue_outcome meaning[] = {QUEUE_DELIVERED, QUEUE_LATER, QUEUE_NEVER};
+
+    return outcome == SMTP_LATER && reply->code == 0 && s->dot_sent ? QUEUE_IN_DOUBT
+                                                                    : meaning[outcome];
+}
 
 static void outbound_outcome(void *context, uint32_t recipient, enum smtp_outcome outcome,
                              const struct smtp_remote_reply *reply)
 {
-    static const enum queue_outcome meaning[] = {QUEUE_DELIVERED, QUEUE_LATER, QUEUE_NEVER};
     struct outbound_session *s = context;
+    enum queue_outcome meaning = outbound_meaning(s, outcome, reply);
     struct shard *shard = s->outbound->node->shard;
     char id[SPOOL_ID_TEXT_SIZE], text[OUTBOUND_TEXT_MAX], address[NETADDR_TEXT_SIZE];
 
@@ -402,14 +416,14 @@ static void outbound_outcome(void *context, uint32_t recipient, enum smtp_outcom
     netaddr_format(&s->address->address, address);
     log_event(shard->log, outcome == SMTP_DELIVERED ? LOG_INFO : LOG_NOTICE, "delivery",
               log_cstr("id", id), log_text("to", queue_attempt_recipients(s->attempt)[recipient]),
-              log_cstr("outcome", outbound_outcome_names[outcome]),
+              log_cstr("outcome", outbound_outcome_names[meaning]),
               log_cstr("host", outbound_host(s)), log_cstr("address", address),
               log_u64("code", reply->code), log_text("reply", reply->text),
               log_u64("attempt", queue_attempt_number(s->attempt)),
               log_u64("took_us", (shard->now_ns - s->attempt_began_ns) / US_NS));
     (void)snprintf(text, sizeof(text), "%.80s" DELIVERY_SAID "%.*s", outbound_host(s),
                    (int)MIN(reply->text.size, 200), (const char *)reply->text.data);
-    queue_attempt_outcome(s->attempt, recipient, meaning[outcome], reply->status, slice_cstr(text));
+    queue_attempt_outcome(s->attempt, recipient, meaning, reply->status, slice_cstr(text));
 }
 
 static void outbound_ended(void *context, bool site_failed, bool in_doubt,

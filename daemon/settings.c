@@ -101,6 +101,7 @@ static const char *check_socket(const char *text)
     FIELD(field), .kind = SETTING_SIZE, .min = (low), .fallback = (normal), .max = (high)
 
 static const char *const bare_newline_choices[] = {"reject", "normalize", NULL};
+static const char *const in_doubt_choices[] = {"send", "hold", NULL};
 static const char *const log_level_choices[] = {"debug",   "info",  "notice",
                                                 "warning", "error", NULL};
 static const char *const log_format_choices[] = {"logfmt", "json", NULL};
@@ -210,6 +211,9 @@ static const struct setting rows[] = {
      .doc = "Longest wait between two attempts."},
     {DURATION(expire, SECOND_MS, 5 * DAY_MS, 60 * DAY_MS), .reload = true,
      .doc = "When a message is given up and its sender told (RFC 5321 4.5.4.1: 4 to 5 days)."},
+    {FIELD(in_doubt), .kind = SETTING_CHOICE, .choices = in_doubt_choices, .reload = true,
+     .doc = "A delivery whose end was sent and whose answer never came may have arrived: send it "
+            "again (some get it twice, RFC 5321 6.1), or hold it until somebody decides."},
 
     {NUMBER(outgoing_port, 1, 25, 65535), .reload = true,
      .doc = "The port of mail hosts; anything but 25 is for tests."},
@@ -261,8 +265,8 @@ static const struct setting rows[] = {
     {NUMBER(dns_cache_records_max, 100, 100000, 10000000), .doc = "Records kept per shard."},
 
     {NUMBER(shards, 0, 0, 64),
-     .doc = "Threads that do the work, one per CPU; 0: as many as there are CPUs. Never fewer than "
-            "there are spools below spool_directory."},
+     .doc = "Threads that do the work, one per CPU; 0: as many as there are CPUs. With fewer than "
+            "before, the spools that are left over are delivered by those that remain."},
     {FIELD(single_thread), .kind = SETTING_BOOL,
      .doc = "One shard and no workers, for valgrind and callgrind: what blocks, blocks."},
     {NUMBER(file_workers, 1, 2, 64), .doc = "Threads for directory work and mailbox files."},

@@ -57,6 +57,7 @@ struct settings {
     uint64_t queue_messages_max; /* per shard */
     uint64_t retry_first_ms, retry_max_ms;
     uint64_t expire_ms;
+    uint64_t in_doubt; /* choice: send, hold */
 
     /* sending */
     uint64_t outgoing_port;

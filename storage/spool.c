@@ -67,6 +67,12 @@ const uint8_t *spool_uuid(const struct spool *spool)
     return spool->directory.super.uuid;
 }
 
+void spool_progress(const struct spool *spool, uint64_t *ret_epoch, uint64_t *ret_sequence)
+{
+    *ret_epoch = spool->directory.super.epoch;
+    *ret_sequence = spool->directory.super.sequence;
+}
+
 /* ---- start ---------------------------------------------------------------------------------- */
 
 uint64_t spool_journal_segment_bytes(const struct spool_config *config)

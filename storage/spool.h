@@ -135,7 +135,9 @@ void spool_stop(struct spool *spool, spool_stopped_fn *stopped, void *context);
 void spool_destroy(struct spool **spool);
 
 const uint8_t *spool_uuid(const struct spool *spool); /* SPOOL_UUID_BYTES */
-uint64_t spool_next_id(struct spool *spool);          /* a fresh message id */
+/* How far SUPER has come, durably; the sequence grows with each of its writes. */
+void spool_progress(const struct spool *spool, uint64_t *ret_epoch, uint64_t *ret_sequence);
+uint64_t spool_next_id(struct spool *spool); /* a fresh message id */
 /* The first id it will give out. */
 uint64_t spool_recovery_counter(const struct spool_recovery *recovery);
 

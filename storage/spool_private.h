@@ -473,6 +473,7 @@ struct spool {
         dead_segments; /* oldest first; J is not durable far enough yet, or the job is busy */
     struct spool_reuse reuse;
     struct spool_relocate relocate;
+    uint32_t exports;            /* being made: no segment goes */
     struct list_node hot_groups; /* oldest first, none with readers */
     uint64_t hot_bytes;
     struct list_node room_waiters;

@@ -111,7 +111,7 @@ void spool_reuse_run(struct spool *spool)
 {
     struct spool_segment *segment;
 
-    if (spool->reuse.segment != NULL || spool->stopping)
+    if (spool->reuse.segment != NULL || spool->stopping || spool->exports > 0)
         return;
     segment = reuse_next(spool);
     if (segment != NULL)

@@ -37,23 +37,23 @@ first_segment() {
 
 # The major version stands at 8 in SUPER's two slots, under a CRC: a newer program is imitated with its own tool.
 newer() { # file, offset of the structure, its size
-    python3 - "$@" <<'END'
-import struct, sys
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
-path, offset, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-with open(path, 'r+b') as file:
-    file.seek(offset)
-    block = bytearray(file.read(size))
-    block[8:10] = struct.pack('<H', 99)
-    block[-4:] = struct.pack('<I', crc32c(bytes(block[:-4])))
-    file.seek(offset)
-    file.write(block)
+    perl - "$@" <<'END'
+sub crc32c {
+    my $crc = 0xffffffff;
+    for my $byte (unpack 'C*', shift) {
+        $crc ^= $byte;
+        $crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 for 1 .. 8;
+    }
+    return $crc ^ 0xffffffff;
+}
+my ($path, $offset, $size) = @ARGV;
+open my $file, '+<:raw', $path or die;
+seek $file, $offset, 0;
+read($file, my $block, $size) == $size or die;
+substr($block, 8, 2) = pack 'v', 99;
+substr($block, -4) = pack 'V', crc32c(substr $block, 0, -4);
+seek $file, $offset, 0;
+print $file $block;
 END
 }
 newer "$spool/SUPER" 0 4096
@@ -68,7 +68,10 @@ chmod 0500 "$spool"
 expect_refusal 'a directory one may not write' "$spool: has mode 0500"
 chmod 0400 "$(first_segment)"
 expect_refusal 'a segment one may not write' "$spool/D-[0-9a-f]+: has mode 0400"
+mv "$spool" "$STATE/elsewhere"
+expect_refusal 'a spool that has gone' "$spool: its marker is here and the spool is not: is a file system not mounted\?"
 mv "$spool" "$home/spool/0003"
+rm "$spool.mark"
 expect_refusal 'a spool under another number' "$home/spool/0003: is spool number 0, and its name says 3"
 sed -i "s|$home/spool\"|$home/tidak/ada/spool\"|" "$home/kilat.conf"
 expect_refusal 'a parent that is not there' "$home/tidak/ada/spool: the directory it should be in does not exist"

@@ -20,7 +20,7 @@ send() {
 
 ctl info | has 'ring|kernel' || fail "info does not tell of the ring"
 ctl status >/dev/null
-ctl --json status | has '^\[[{].*[}]\]$' || fail "--json status is no array of objects"
+ctl --json status | tr -d '\n' | has '^\[[{].*[}]\]$' || fail "--json status is no array of objects"
 expect_equal 'an empty queue' '' "$(kilat_queue_ids kawan)"
 
 send dia@jauh.test satu

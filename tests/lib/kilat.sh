@@ -94,8 +94,13 @@ kilat_queue_ids() {
     kilat_ctl "$1" --json queue list | grep -oE '"id": ?"[^"]+"' | cut -d '"' -f 4 | sort
 }
 
+# All that its spools held before the start is known again.
+kilat_spools_are_ready() {
+    kilat_ctl "$1" status | has '^spools_not_ready +0$'
+}
+
 kilat_queue_is_empty() {
-    [ -z "$(kilat_queue_ids "$1")" ]
+    kilat_spools_are_ready "$1" && [ -z "$(kilat_queue_ids "$1")" ]
 }
 
 kilat_queue_holds() {

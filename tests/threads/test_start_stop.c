@@ -319,6 +319,7 @@ static void a_stop_under_load_loses_nothing(void)
             (void)pthread_join(senders[i], NULL);
         server_start(alam);
     }
+    wait_for_answer(alam, "json status", "\"spools_not_ready\": 0,");
     wait_for_answer(alam, "json status", "\"queued_messages\": 0,");
     wait_for_answer(kawan, "json status", "\"queued_messages\": 0,");
     look_into_mailbox(alam, "sri");
