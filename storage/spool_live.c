@@ -289,6 +289,21 @@ bool spool_live_next_unknown(struct spool *spool, uint32_t *cursor, uint64_t *re
     return false;
 }
 
+void spool_live_each_in(struct spool *spool, uint32_t segment, spool_live_each_fn *each,
+                        void *context)
+{
+    struct spool_live *live = &spool->live;
+
+    for (uint32_t b = 0; b < live->bucket_count; b++) {
+        for (struct spool_live_message *m = live->buckets[b]; m != NULL; m = m->next) {
+            for (uint32_t i = 0; i < m->part_count; i++) {
+                if (m->parts[i].segment == segment)
+                    each(context, m->id, &m->location);
+            }
+        }
+    }
+}
+
 void spool_release(struct spool *spool, uint64_t id, const struct spool_location *location)
 {
     struct spool_live_message **at = live_find(&spool->live, location);

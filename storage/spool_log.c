@@ -147,15 +147,10 @@ static void log_retire_current(struct spool_log *log)
     }
 }
 
-struct spool_segment *spool_log_end_segment(struct spool_log *log)
+void spool_log_end_segment(struct spool_log *log)
 {
-    struct spool_segment *segment = log->current;
-
-    ASSERT(spool_log_idle(log) && log->stream != 'J' && !log->unflushed);
-    if (segment == NULL || segment->used_bytes == SPOOL_BLOCK_BYTES)
-        return NULL;
+    ASSERT(spool_log_idle(log) && log->current != NULL && !log->unflushed);
     log_retire_current(log);
-    return segment;
 }
 
 int spool_log_error(const struct spool_log *log)

@@ -161,6 +161,10 @@ void spool_live_chunks(struct spool *spool, const struct spool_location *locatio
  * added nor released between two calls with one cursor. */
 bool spool_live_next_unknown(struct spool *spool, uint32_t *cursor, uint64_t *ret_id,
                              struct spool_location *ret_location);
+/* Every chunked place that has chunks in a segment. */
+typedef void spool_live_each_fn(void *context, uint64_t id, const struct spool_location *location);
+void spool_live_each_in(struct spool *spool, uint32_t segment, spool_live_each_fn *each,
+                        void *context);
 /* All of earlier lives was presented and the chunks of all places are known: its segments may be used again when they are
  * not needed. */
 void spool_live_restored(struct spool *spool);
@@ -239,6 +243,7 @@ void spool_maker_hurry(struct spool_maker *maker);
 
 enum spool_relocate_step {
     SPOOL_RELOCATE_IDLE,
+    SPOOL_RELOCATE_LOADING, /* the COMMITs of big messages that have chunks in it */
     SPOOL_RELOCATE_OPENING,
     SPOOL_RELOCATE_READING,
     SPOOL_RELOCATE_COPYING, /* until the copies of one window are durable */
@@ -256,8 +261,11 @@ struct spool_relocate {
     uint32_t window_bytes; /* read */
     uint64_t offset;       /* of the window in the segment */
     uint32_t copies;       /* gathered and not durable yet */
-    bool failed;           /* the cold lane cannot be written */
-    bool second;           /* copying what outlived the cold lane's own segments */
+    bool finishing;        /* all windows were read: big messages get their new lists */
+    struct list_node loading, moving;
+    struct spool_moving *load; /* being read; its segment is pinned and held */
+    bool failed;               /* the cold lane cannot be written */
+    bool second;               /* copying what outlived the cold lane's own segments */
     struct spool_unit *units;
     uint32_t unit_capacity;
     /* of the job that cuts */
@@ -270,6 +278,8 @@ struct spool_copy {
     uint64_t id;
     struct spool_location from, to;
     bool chunked;
+    struct spool_moving *moving; /* it is a chunk of this one, named by that entry */
+    uint32_t entry;
 };
 void spool_relocate_init(struct spool *spool);
 void spool_relocate_deinit(struct spool *spool);
@@ -277,6 +287,38 @@ void spool_relocate_deinit(struct spool *spool);
 void spool_relocate_start(struct spool *spool);
 bool spool_relocate_idle(const struct spool *spool);
 void spool_relocate_group_done(struct spool *spool, struct spool_group *group, int result);
+/* Copies it if the owner says that it lives at `from`; its bytes have been verified. */
+void spool_relocate_message(struct spool *spool, const struct spool_record *record,
+                            const struct spool_sections *sections,
+                            const struct spool_location *from, bool chunked);
+
+/* A big message that has chunks in the segment being emptied (spool_relocate_chunks.c). */
+struct spool_moving {
+    struct list_node node; /* of relocate->loading, then of relocate->moving */
+    uint64_t id;
+    struct spool_location from; /* of its COMMIT, or of the RELOC of one */
+    struct spool_segment *segment;
+    uint8_t *buffer;
+    size_t buffer_bytes;
+    uint8_t *bytes; /* the record; its list is changed as chunks move */
+    struct spool_record record;
+    struct spool_sections sections;
+    struct spool_chunk_list list;
+    bool *moved; /* by entry: held at its new place */
+};
+void spool_moving_collect(struct spool *spool, const struct spool_segment *segment);
+/* The next one to read: its segment is to be pinned, read() begins and loaded() ends it. False: none is left. */
+bool spool_moving_load(struct spool *spool, struct spool_moving **ret_moving);
+void spool_moving_read(struct spool *spool, struct spool_moving *moving);
+void spool_moving_loaded(struct spool *spool, struct spool_moving *moving, int32_t result);
+/* Is the record at this place copied at the end, with another list? */
+bool spool_moving_is(struct spool *spool, uint64_t id, const struct spool_location *location);
+/* A CHUNK of the segment: copied when it belongs to one of them. */
+void spool_moving_chunk(struct spool *spool, const struct spool_record *record,
+                        const uint8_t *bytes, uint32_t offset_16);
+void spool_moving_chunk_durable(struct spool *spool, const struct spool_copy *copy);
+void spool_moving_finish(struct spool *spool);
+void spool_moving_drop(struct spool *spool);
 
 /* ---- group memory (spool_group.c) ----------------------------------------------------------- */
 
@@ -369,8 +411,8 @@ bool spool_log_idle(const struct spool_log *log);
 /* What was acknowledged without a flush is flushed soon, also when nothing more is appended: wait for
  * spool_log_flushed(). */
 void spool_log_want_flush(struct spool_log *log);
-/* The log is idle: what comes next goes to another segment. NULL when there is no current one, or nothing in it. */
-struct spool_segment *spool_log_end_segment(struct spool_log *log);
+/* The log is idle and has a segment: what comes next goes to another one. */
+void spool_log_end_segment(struct spool_log *log);
 bool spool_log_flushed(const struct spool_log *log);
 /* -ENOSPC or -EIO when no segment can be had and the current one is full. */
 int spool_log_error(const struct spool_log *log);

@@ -8,9 +8,9 @@
 /* Mostly segments die whole. Where a few messages outlive the rest of their segment, they are copied to the cold lane, so
  * that the segment dies after all (QUEUE 2.7):
  *
- * - from D, when it is reclaim_after_s old and less than reclaim_live_percent of it lives; at half that age when much of
- *   the disk is dead, since the longer one waits the less there is to copy;
- * - from the cold lane itself, an hour later: by then what had some retries to go is delivered as well, and what is left
+ * - from D, when it is reclaim_after_s old and less than reclaim_live_percent of it lives, since the longer one waits the
+ *   less there is to copy; at a quarter of that age when much of the disk is dead;
+ * - from the cold lane itself, about an hour later: by then what had some retries to go is delivered as well, and what is left
  *   stays for days. These are copied together into segments of their own, in which hardly anything dies: mixed with
  *   younger ones they would be copied again and again.
  *
@@ -22,7 +22,11 @@
 #define BUDGET_DIVISOR 10
 #define AFTER_FALLBACK_S 600u
 #define LIVE_PERCENT_FALLBACK 30u
-#define SECOND_AGE_FACTOR 6 /* of reclaim_after_s: an hour */
+/* A third of what lives is dead: sooner, since the budget has room for it. */
+#define PRESSURE_DIVISOR 3
+#define PRESSURE_HURRY 4
+#define SECOND_AGE_FACTOR                                                                          \
+    5 /* of reclaim_after_s: nearly an hour, and it was not young when it came */
 #define SECOND_DEAD_DIVISOR                                                                        \
     20              /* a twentieth of what lives is dead in the cold lane: worth a round */
 #define AGAIN_S 300 /* what is left after a round waits so long: an attempt was in hand */
@@ -40,6 +44,8 @@ void spool_relocate_init(struct spool *spool)
     shard_task_init(&relocate->task, relocate_task);
     ring_op_init(&relocate->op, relocate_op_done);
     list_node_init(&relocate->waiter.node);
+    list_init(&relocate->loading);
+    list_init(&relocate->moving);
     relocate->waiter.ready = relocate_pinned;
     relocate->dir_fd = spool->directory.dir_fd;
 }
@@ -48,7 +54,7 @@ void spool_relocate_deinit(struct spool *spool)
 {
     struct spool_relocate *relocate = &spool->relocate;
 
-    ASSERT(spool_relocate_idle(spool));
+    ASSERT(spool_relocate_idle(spool) && list_empty(&relocate->moving));
     timer_disarm(&spool->shard->timers, &relocate->timer);
     shard_undefer(&relocate->task);
     free(relocate->window);
@@ -69,7 +75,7 @@ void spool_relocate_start(struct spool *spool)
 
 struct usage {
     uint64_t used_bytes, live_bytes; /* of sealed segments */
-    uint64_t after_ns;
+    uint64_t after_ns, second_ns;    /* ages of segments of D and of the cold lane */
     uint32_t live_percent;
 };
 
@@ -79,6 +85,7 @@ static struct usage usage_of(const struct spool *spool)
     uint32_t after_s = config->reclaim_after_s != 0 ? config->reclaim_after_s : AFTER_FALLBACK_S;
     struct usage usage = {
         .after_ns = after_s * SECOND_NS,
+        .second_ns = SECOND_AGE_FACTOR * after_s * SECOND_NS,
         .live_percent = config->reclaim_live_percent != 0 ? config->reclaim_live_percent
                                                           : LIVE_PERCENT_FALLBACK,
     };
@@ -87,8 +94,8 @@ static struct usage usage_of(const struct spool *spool)
         usage.used_bytes += spool->segments[i]->size_bytes;
         usage.live_bytes += spool->segments[i]->live_bytes;
     }
-    if (usage.used_bytes > usage.live_bytes + usage.live_bytes * 2 / 5)
-        usage.after_ns /= 2;
+    if (usage.used_bytes > usage.live_bytes + usage.live_bytes / PRESSURE_DIVISOR)
+        usage.after_ns /= PRESSURE_HURRY;
     return usage;
 }
 
@@ -136,8 +143,7 @@ static struct spool_segment *choose(struct spool *spool)
     struct spool_relocate *relocate = &spool->relocate;
     struct usage usage = usage_of(spool);
     uint64_t dead_bytes;
-    struct spool_segment *segment =
-        best(spool, 'R', &usage, usage.after_ns * SECOND_AGE_FACTOR, &dead_bytes);
+    struct spool_segment *segment = best(spool, 'R', &usage, usage.second_ns, &dead_bytes);
 
     if (segment != NULL && !relocate->second)
         relocate->second = dead_bytes > usage.live_bytes / SECOND_DEAD_DIVISOR;
@@ -225,32 +231,42 @@ static int copy_write(struct spool *spool, const struct found *found)
     return 0;
 }
 
-/* Copies it if it lives here. */
-static void consider(struct spool *spool, const uint8_t *bytes, struct found *found)
+void spool_relocate_message(struct spool *spool, const struct spool_record *record,
+                            const struct spool_sections *sections,
+                            const struct spool_location *from, bool chunked)
 {
-    struct spool_relocate *relocate = &spool->relocate;
-    const struct spool_record *record = &found->record;
-    struct spool_unit *units;
-    int r;
+    struct found found = {
+        .record = *record,
+        .sections = *sections,
+        .location = *from,
+        .chunked = chunked,
+    };
+    struct spool_unit *units = record->unit_count > SPOOL_UNITS_MAX
+                                   ? NULL
+                                   : units_for(&spool->relocate, record->unit_count);
 
-    if (!spool_record_front_ok(record, bytes) || record->unit_count > SPOOL_UNITS_MAX) {
+    /* Whatever keeps it here, it keeps its segment too. */
+    if (units == NULL ||
+        spool->owner->states(spool->owner_context, record->id, from, sections->envelope, units,
+                             record->unit_count, &found.held, &found.reason) != 0)
         return;
-    }
-    spool_record_sections(record, bytes, &found->sections);
-    found->chunked = record->type == SPOOL_COMMIT ||
-                     (record->type == SPOOL_RELOC && (record->flags & SPOOL_RELOC_CHUNKED));
-    units = units_for(relocate, record->unit_count);
-    r = units == NULL ? -ENOMEM
-                      : spool->owner->states(spool->owner_context, record->id, &found->location,
-                                             found->sections.envelope, units, record->unit_count,
-                                             &found->held, &found->reason);
-    if (r == -ENOENT)
+    found.units = units;
+    (void)copy_write(spool, &found);
+}
+
+static void consider(struct spool *spool, const uint8_t *bytes, const struct spool_record *record,
+                     const struct spool_location *location)
+{
+    struct spool_sections sections;
+    bool chunked = record->type == SPOOL_COMMIT ||
+                   (record->type == SPOOL_RELOC && (record->flags & SPOOL_RELOC_CHUNKED));
+
+    /* A copy would hide damage: the next attempt says so. */
+    if (!spool_record_front_ok(record, bytes) || !spool_record_body_ok(record, bytes) ||
+        (chunked && spool_moving_is(spool, record->id, location)))
         return;
-    found->units = units;
-    if (r == 0 && !spool_record_body_ok(record, bytes))
-        r = -EBADMSG; /* a copy would hide it: the next attempt says so */
-    if (r == 0)
-        r = copy_write(spool, found);
+    spool_record_sections(record, bytes, &sections);
+    spool_relocate_message(spool, record, &sections, location, chunked);
 }
 
 /* ---- one window ----------------------------------------------------------------------------- */
@@ -264,19 +280,21 @@ static void walk_group(struct spool *spool, uint32_t at, const struct spool_grou
     at += SPOOL_GROUP_HEADER_BYTES;
     while (at + SPOOL_RECORD_HEADER_BYTES <= end) {
         uint64_t offset = relocate->offset + at;
-        struct found found = {
-            .location = {relocate->segment->number, (uint32_t)(offset / SPOOL_RECORD_ALIGN), 0},
-        };
+        const uint8_t *bytes = relocate->window + at;
+        struct spool_location location = {relocate->segment->number,
+                                          (uint32_t)(offset / SPOOL_RECORD_ALIGN), 0};
+        struct spool_record record;
 
-        if (!spool_record_decode(relocate->window + at, end - at, relocate->segment->seed, offset,
-                                 &found.record)) {
+        if (!spool_record_decode(bytes, end - at, relocate->segment->seed, offset, &record)) {
             at += SPOOL_RECORD_ALIGN; /* damage: what lives there stays */
             continue;
         }
-        found.location.record_bytes = found.record.record_bytes;
-        if (is_message(&found.record))
-            consider(spool, relocate->window + at, &found);
-        at += (uint32_t)spool_record_aligned(found.record.record_bytes);
+        location.record_bytes = record.record_bytes;
+        if (record.type == SPOOL_CHUNK)
+            spool_moving_chunk(spool, &record, bytes, location.offset_16);
+        else if (is_message(&record))
+            consider(spool, bytes, &record, &location);
+        at += (uint32_t)spool_record_aligned(record.record_bytes);
     }
 }
 
@@ -332,13 +350,14 @@ static int cut_job(struct ring_op *op)
 static bool part_lanes(struct spool *spool)
 {
     struct spool_relocate *relocate = &spool->relocate;
-    struct spool_segment *segment = spool_log_end_segment(&spool->r);
+    struct spool_segment *segment = spool->r.current;
 
-    if (segment == NULL)
+    if (segment == NULL || segment->used_bytes == SPOOL_BLOCK_BYTES)
         return false;
     relocate->segment = segment;
     relocate->step = SPOOL_RELOCATE_CUTTING;
-    spool_segment_hold(segment);
+    spool_segment_hold(segment); /* perhaps all in it is dead by now */
+    spool_log_end_segment(&spool->r);
     spool_segment_name('R', segment->number & ~SPOOL_COLD, relocate->name);
     ring_job(spool->shard->ring, &relocate->op, RING_JOB_FILE, cut_job);
     return true;
@@ -350,6 +369,7 @@ static void segment_end(struct spool *spool)
     struct spool_segment *segment = relocate->segment;
 
     segment->relocate_ns = spool->shard->now_ns + AGAIN_S * SECOND_NS;
+    spool_moving_drop(spool);
     relocate->segment = NULL;
     relocate->step = SPOOL_RELOCATE_IDLE;
     spool_segment_unpin(segment);
@@ -357,6 +377,23 @@ static void segment_end(struct spool *spool)
     spool_stop_check(spool);
     if (!relocate->failed)
         shard_defer(spool->shard, &relocate->task);
+}
+
+/* First the COMMITs of big messages, one by one, then the segment itself. */
+static void load_next(struct spool *spool)
+{
+    struct spool_relocate *relocate = &spool->relocate;
+
+    if (!spool->stopping && spool_moving_load(spool, &relocate->load)) {
+        relocate->step = SPOOL_RELOCATE_LOADING;
+        spool_segment_hold(relocate->load->segment);
+        if (spool_segment_pin(relocate->load->segment, &relocate->waiter) == 0)
+            spool_moving_read(spool, relocate->load);
+        return;
+    }
+    relocate->step = SPOOL_RELOCATE_OPENING;
+    if (spool_segment_pin(relocate->segment, &relocate->waiter) == 0)
+        window_read(spool);
 }
 
 static void segment_begin(struct spool *spool, struct spool_segment *segment)
@@ -369,11 +406,21 @@ static void segment_begin(struct spool *spool, struct spool_segment *segment)
         return;
     relocate->segment = segment;
     relocate->offset = SPOOL_BLOCK_BYTES;
-    relocate->failed = false;
-    relocate->step = SPOOL_RELOCATE_OPENING;
+    relocate->failed = relocate->finishing = false;
     spool_segment_hold(segment);
-    if (spool_segment_pin(segment, &relocate->waiter) == 0)
-        window_read(spool);
+    spool_moving_collect(spool, segment);
+    load_next(spool);
+}
+
+static void load_end(struct spool *spool, int32_t result)
+{
+    struct spool_relocate *relocate = &spool->relocate;
+    struct spool_segment *segment = relocate->load->segment;
+
+    spool_moving_loaded(spool, relocate->load, result);
+    relocate->load = NULL;
+    spool_segment_unhold(segment);
+    load_next(spool);
 }
 
 static void relocate_pinned(struct spool_segment_waiter *waiter, int result)
@@ -381,10 +428,18 @@ static void relocate_pinned(struct spool_segment_waiter *waiter, int result)
     struct spool_relocate *relocate = CONTAINER_OF(waiter, struct spool_relocate, waiter);
     struct spool *spool = CONTAINER_OF(relocate, struct spool, relocate);
 
+    if (relocate->step == SPOOL_RELOCATE_LOADING) {
+        if (result == 0)
+            spool_moving_read(spool, relocate->load);
+        else
+            load_end(spool, result);
+        return;
+    }
     if (result == 0) {
         window_read(spool);
         return;
     }
+    spool_moving_drop(spool);
     relocate->segment->relocate_ns = spool->shard->now_ns + AGAIN_S * SECOND_NS;
     spool_segment_unhold(relocate->segment);
     relocate->segment = NULL;
@@ -422,6 +477,14 @@ static void look(struct spool *spool)
         segment_begin(spool, segment);
 }
 
+/* The task runs again when all that gathered is durable. */
+static void copies_await(struct spool *spool)
+{
+    spool_log_flush(&spool->r);
+    if (spool->relocate.copies == 0)
+        shard_defer(spool->shard, &spool->relocate.task);
+}
+
 static void relocate_task(struct shard_task *task)
 {
     struct spool_relocate *relocate = CONTAINER_OF(task, struct spool_relocate, task);
@@ -432,11 +495,17 @@ static void relocate_task(struct shard_task *task)
         return;
     }
     ASSERT(relocate->step == SPOOL_RELOCATE_COPYING && relocate->copies == 0);
-    if (relocate->failed || spool->stopping ||
-        relocate->offset + SPOOL_BLOCK_BYTES > relocate->segment->size_bytes)
+    if (relocate->failed || spool->stopping) {
         segment_end(spool);
-    else
+    } else if (relocate->offset + SPOOL_BLOCK_BYTES <= relocate->segment->size_bytes) {
         window_read(spool);
+    } else if (!relocate->finishing) {
+        relocate->finishing = true;
+        spool_moving_finish(spool);
+        copies_await(spool);
+    } else {
+        segment_end(spool);
+    }
 }
 
 static void relocate_op_done(struct ring_op *op)
@@ -445,6 +514,11 @@ static void relocate_op_done(struct ring_op *op)
     struct spool *spool = CONTAINER_OF(relocate, struct spool, relocate);
     struct spool_segment *segment = relocate->segment;
 
+    if (relocate->step == SPOOL_RELOCATE_LOADING) {
+        spool_segment_unpin(relocate->load->segment);
+        load_end(spool, op->result);
+        return;
+    }
     if (relocate->step == SPOOL_RELOCATE_CUTTING) {
         if (op->result == 0)
             segment->size_bytes = segment->used_bytes;
@@ -462,9 +536,7 @@ static void relocate_op_done(struct ring_op *op)
         relocate->offset += WINDOW_BYTES;
     else if (!spool->stopping)
         walk_window(spool);
-    spool_log_flush(&spool->r);
-    if (relocate->copies == 0)
-        shard_defer(spool->shard, &relocate->task);
+    copies_await(spool);
 }
 
 /* ---- durable -------------------------------------------------------------------------------- */
@@ -476,6 +548,10 @@ static void copy_durable(struct spool *spool, const struct spool_group *group,
 
     copy->to.segment = group->segment->number;
     copy->to.offset_16 += (uint32_t)(group->offset / SPOOL_RECORD_ALIGN);
+    if (copy->moving != NULL) {
+        spool_moving_chunk_durable(spool, copy);
+        return;
+    }
     spool_live_add(spool, copy->id, &copy->to, copy->chunked);
     if (copy->chunked) {
         struct spool_record record;

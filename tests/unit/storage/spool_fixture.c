@@ -28,12 +28,12 @@ static void guard_fire(struct timer *timer)
     CONTAINER_OF(timer, struct world, guard)->late = true;
 }
 
-static struct world *world_alloc(void)
+static struct world *world_alloc(const char *parent)
 {
     struct world *world = calloc(1, sizeof(*world));
 
     cr_assert(world);
-    (void)snprintf(world->dir, sizeof(world->dir), "./spool-test-XXXXXX");
+    (void)snprintf(world->dir, sizeof(world->dir), "%s/spool-test-XXXXXX", parent);
     cr_assert(mkdtemp(world->dir));
     world->config = (struct spool_config){
         .number = 5,
@@ -59,7 +59,12 @@ static struct world *world_alloc(void)
 
 struct world *world_create(void)
 {
-    return world_alloc();
+    return world_alloc(".");
+}
+
+struct world *world_create_in(const char *parent)
+{
+    return world_alloc(parent);
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */
@@ -133,7 +138,7 @@ void world_close(struct world *world)
 
 struct world *world_crash(const struct world *world)
 {
-    struct world *copy = world_alloc();
+    struct world *copy = world_alloc(".");
 
     run("cp -a %s/. %s/", world->dir, copy->dir);
     copy->config = world->config;

@@ -54,6 +54,8 @@ struct world {
 
 /* An empty directory below the working directory's file system, gone at exit. */
 struct world *world_create(void);
+/* Likewise below `parent`. */
+struct world *world_create_in(const char *parent);
 /* Opens and starts world->dir; 0 or the error, with its sentence in world->error. */
 int world_start(struct world *world);
 /* The same, and brings back what earlier lives left; also the error of that. */

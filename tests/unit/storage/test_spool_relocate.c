@@ -10,7 +10,7 @@
 
 #define BODY_BYTES (60 * KIB)
 #define PER_SEGMENT 36 /* more than fit into 2 MiB */
-#define MESSAGES_MAX (6 * PER_SEGMENT)
+#define MESSAGES_MAX (8 * PER_SEGMENT)
 
 struct owned {
     uint64_t id;
@@ -156,8 +156,10 @@ static void age(struct world *world, uint64_t seconds)
 static void relocate_round(struct world *world)
 {
     shard_defer(&world->shard, &world->spool->relocate.task);
-    for (int i = 0; i < 300 || !spool_relocate_idle(world->spool); i++)
+    for (int quiet = 0; quiet < 20;) {
         shard_tick(&world->shard, false);
+        quiet = spool_relocate_idle(world->spool) ? quiet + 1 : 0;
+    }
 }
 
 static void check_readable(struct world *world, const struct owned *owned)
@@ -328,5 +330,108 @@ Test(spool_relocate, a_segment_is_not_used_again_before_its_copies_are_durable)
                  before);
     while (!spool_relocate_idle(world->spool))
         shard_tick(&world->shard, false);
+    world_destroy(world);
+}
+
+/* ---- big messages ----------------------------------------------------------------------------- */
+
+#define CHUNKS 6
+#define CHUNK_BYTES (100 * KIB)
+#define BIG_BYTES (CHUNKS * CHUNK_BYTES)
+
+static uint8_t big[BIG_BYTES];
+
+/* Its chunks lie in two segments. */
+static struct owned *post_big(struct world *world)
+{
+    struct posting *posting = posting_create(world, 3, NULL, 0);
+    struct spool_upload *upload;
+
+    fill_body(big, sizeof(big), 5);
+    cr_assert_eq(spool_upload_begin(world->spool, posting->append.id, &upload), 0);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        struct iovec piece = {big + (size_t)i * CHUNK_BYTES, CHUNK_BYTES};
+
+        cr_assert_eq(spool_upload_chunk(upload, &piece, 1), 0);
+        if (i == CHUNKS / 2 - 1)
+            while (world->spool->d.current == NULL || world->spool->d.current->number == 1)
+                post_many(world, 1, 2);
+    }
+    posting->append.upload = upload;
+    cr_assert_eq(posting_begin(world, posting), 0);
+    world_until(world, &posting->done);
+    cr_assert_eq(posting->append.result, 0);
+    return own(posting);
+}
+
+static void check_big(struct world *world, const struct spool_location *location)
+{
+    uint8_t *read;
+    size_t size;
+    bool hot;
+
+    cr_assert_eq(read_back(world, location, &read, &size, &hot), 0);
+    cr_assert_eq(size, BIG_BYTES);
+    cr_assert_eq(memcmp(read, big, size), 0);
+    free(read);
+}
+
+/* Goal: the segments its chunks lay in die, and it can be read before, after, and in the next life. */
+Test(spool_relocate, a_big_message_moves_chunk_by_chunk)
+{
+    struct world *world = world_create();
+    struct spool_counters counters;
+    struct owned *owned;
+
+    world->config.hot_bytes_max = 0;
+    open_owned(world);
+    owned = post_big(world);
+    check_big(world, &owned->location);
+    for (int i = 0; i < 4; i++)
+        post_many(world, PER_SEGMENT, PER_SEGMENT);
+    for (uint32_t i = 0; i < owner.count; i++) {
+        if (owner.messages[i].lives && &owner.messages[i] != owned)
+            owned_finish(&owner.messages[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        age(world, 601);
+        relocate_round(world);
+    }
+    while (spool_segment_find(world->spool, 1) != NULL ||
+           spool_segment_find(world->spool, 2) != NULL)
+        world_tick(world);
+    cr_assert(owned->location.segment & SPOOL_COLD);
+    cr_assert_not(owner.before_durable);
+    check_big(world, &owned->location);
+    owned_finish(owned);
+    spool_counters(world->spool, &counters);
+    cr_assert_eq(counters.live_bytes, 0);
+    cr_assert_eq(world->spool->live.count, 0);
+    world_destroy(world);
+}
+
+/* Goal: a round that comes to nothing holds nothing. */
+Test(spool_relocate, chunks_copied_for_nothing_are_dead)
+{
+    struct world *world = world_create();
+    struct spool_counters counters;
+    struct owned *owned;
+
+    open_owned(world);
+    owned = post_big(world);
+    for (int i = 0; i < 4; i++)
+        post_many(world, PER_SEGMENT, PER_SEGMENT);
+    owner.states_result = -EBUSY;
+    age(world, 601);
+    relocate_round(world);
+    cr_assert_gt(world->spool->counters.relocated_bytes, 0, "chunks were copied");
+    cr_assert_eq(owned->relocated, 0);
+    check_big(world, &owned->location);
+    for (uint32_t i = 0; i < owner.count; i++) {
+        if (owner.messages[i].lives)
+            owned_finish(&owner.messages[i]);
+    }
+    spool_counters(world->spool, &counters);
+    cr_assert_eq(counters.live_bytes, 0);
     world_destroy(world);
 }
