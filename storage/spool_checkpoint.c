@@ -85,7 +85,7 @@ static void places_take(struct spool *spool)
     struct spool_checkpoint *checkpoint = &spool->checkpoint;
 
     checkpoint->places = (struct spool_super_checkpoint){
-        .number = checkpoint->next_number++,
+        .number = checkpoint->places.number,
         .d = log_end(&spool->d, true),
         .r = log_end(&spool->r, true),
         .j = log_end(&spool->j, false),
@@ -302,7 +302,8 @@ static void checkpoint_begin(struct spool *spool)
 
     ASSERT(checkpoint->step == SPOOL_CHECKPOINT_IDLE && may_write(spool));
     timer_disarm(&spool->shard->timers, &checkpoint->schedule);
-    places_take(spool);
+    checkpoint->placed = false;
+    checkpoint->places = (struct spool_super_checkpoint){.number = checkpoint->next_number++};
     checkpoint->step = SPOOL_CHECKPOINT_WAIT;
     shard_defer(spool->shard, &checkpoint->task);
 }
@@ -342,6 +343,13 @@ static void checkpoint_go(struct spool *spool)
     }
     switch (checkpoint->step) {
     case SPOOL_CHECKPOINT_WAIT:
+        /* A copy on its way to the cold lane may be of a message that is finished meanwhile. Were it written at or above
+         * c_r, and its DONE below c_j, the message would come back. */
+        if (!checkpoint->placed && !spool_log_idle(&spool->r))
+            break;
+        if (!checkpoint->placed)
+            places_take(spool);
+        checkpoint->placed = true;
         if (groups_ended(spool))
             fill_begin(spool);
         break;

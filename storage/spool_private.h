@@ -447,6 +447,7 @@ struct spool_checkpoint {
     bool asking;       /* between image_begin and image_end */
     uint64_t next_number;
     uint64_t wait_d_lsn, wait_r_lsn;
+    bool placed;                          /* `places` are taken */
     struct spool_super_checkpoint places; /* of the one being written */
     struct spool_image image;
     uint8_t *block; /* SPOOL_IMAGE_BLOCK_BYTES */
