@@ -54,6 +54,7 @@ crashfs_configure() {
     wait_until 20 "the file system" test -e "$STATE/mount/.crash"
     crashfs_tell "delay $CRASHFS_SYNC_US"
     smtp_port=$(port_free)
+    pop3_port=$(port_free)
     sink_port=$(port_free)
     later_port=$(port_free)
     {
@@ -62,7 +63,7 @@ hostname = "surat.kawan.test"
 local_domains = {"kawan.test"}
 relay_networks = {"127.0.0.0/8"}
 smtp_listen = {"127.0.0.38:$smtp_port"}
-pop3_listen = {}
+pop3_listen = {"127.0.0.38:$pop3_port"}
 allow_private_mail_hosts = true
 dns_servers = {"127.0.0.1:9"}
 route "*" { via = "127.0.0.39:$sink_port" }
@@ -82,7 +83,7 @@ END
     mkdir "$STATE/mount"/{spool,mail}
     chown "$KILAT_UID:$KILAT_UID" "$STATE/mount"/{spool,mail}
     sync "$STATE/mount"
-    touch "$STATE"/sent.{sink,local,later} "$STATE/received"
+    touch "$STATE"/sent.{sink,local,later} "$STATE"/{received,fetched}
 }
 
 # --- starts and ends ----------------------------------------------------------------------------------------------
@@ -126,12 +127,14 @@ crashfs_send() { # ledger, recipient, sessions, first number
     process_start "sender-$1" "$LEDGER" send "127.0.0.38:$smtp_port" "$2" "$STATE/sent.$1" "$3" "$STATE/stop" "$4"
 }
 
-# Some letters are for a host that takes none until the end: they lie in the spool all the time, and are read from it.
+# Some letters are for a host that takes none until the end: they lie in the spool all the time, and are read from it. The
+# user of the mailbox fetches and deletes letters.
 crashfs_load() {
     process_start sink "$LEDGER" sink "127.0.0.39:$sink_port" "$STATE/received"
     crashfs_send sink siapa@sink.test 4 1
     crashfs_send local fadli@kawan.test 3 1000000
     crashfs_send later nanti@nanti.test 1 2000000
+    process_start user "$LEDGER" fetch "127.0.0.38:$pop3_port" fadli@kawan.test rahasia "$STATE/fetched" "$STATE/stop.user"
 }
 
 crashfs_sent() {
@@ -163,23 +166,40 @@ crashfs_sent_reach() {
 crashfs_finish() {
     local sender
     : >"$STATE/stop"
+    : >"$STATE/stop.user"
+    wait_until "$CRASHFS_PATIENCE_S" "the user to end" process_gone "${PROCESS_PIDS[user]}"
     for sender in sender-sink sender-local sender-later; do
         wait_until "$CRASHFS_PATIENCE_S" "$sender to end" process_gone "${PROCESS_PIDS[$sender]}"
     done
     process_start later "$LEDGER" sink "127.0.0.40:$later_port" "$STATE/received"
-    wait_until "${CRASH_DRAIN_S:-120}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
+    wait_until "${CRASH_DRAIN_S:-60}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
     kilat_stop "$CRASHFS_SERVER" || fail "kilatd did not end in good order"
 }
 
-# Relayed letters: none missing, none altered. Local ones: each in the mailbox once, nothing in tmp/.
+crashfs_fetched() { # word
+    awk -v word="$1" '$2 == word { print $1 }' "$STATE/fetched" | sort
+}
+
+crashfs_none() { # what, list of numbers
+    [ -z "$2" ] || fail "$1: $(head -n 20 <<<"$2" | paste -sd ' ')"
+}
+
+# Relayed letters: none missing, none altered. Local ones: each in the mailbox once, unless the user may have deleted it; none
+# whose deletion was confirmed came back; nothing in tmp/.
 crashfs_judge() { # how many may have been sent twice
     local mailbox=$STATE/mount/mail/kawan.test/fadli
     cat "$STATE/sent.sink" "$STATE/sent.later" >"$STATE/sent"
     printf 'relayed: '
     crash_judge "$STATE/received" "$1"
-    cp "$STATE/sent.local" "$STATE/sent"
     "$LEDGER" read "$mailbox" >"$STATE/mailbox"
-    printf 'local: '
-    crash_judge "$STATE/mailbox" 0
+    cut -d ' ' -f 1 "$STATE/mailbox" | sort >"$STATE/mailbox.numbers"
+    crashfs_fetched gone >"$STATE/gone"
+    printf 'local: promised %d, in the mailbox %d, deleted %d\n' "$(wc -l <"$STATE/sent.local")" \
+        "$(wc -l <"$STATE/mailbox.numbers")" "$(wc -l <"$STATE/gone")"
+    crashfs_none "promised and missing" "$(comm -23 <(cut -d ' ' -f 1 "$STATE/sent.local" | sort -u) \
+        <(sort -u "$STATE/mailbox.numbers" <(crashfs_fetched leaving)))"
+    crashfs_none altered "$(grep -hE ' altered( |$)' "$STATE/mailbox" "$STATE/fetched" || true)"
+    crashfs_none "in the mailbox twice" "$(uniq -d "$STATE/mailbox.numbers")"
+    crashfs_none "deleted and there again" "$(comm -12 "$STATE/mailbox.numbers" "$STATE/gone")$(uniq -d "$STATE/gone")"
     expect_equal "files left in tmp/" 0 "$(find "$mailbox/tmp" -type f | wc -l)"
 }
