@@ -5,8 +5,9 @@
  * says a time before the newest record or two days behind it: then mail is accepted and delivered, but nothing expires
  * and nothing is reported as failed until an operator accepts the clock or a day has passed.
  *
- * A smaller step expires nothing early either: an age counts only when the wall clock and the monotonic one, on from
- * where the two last agreed, both say so. */
+ * A smaller step expires nothing early either. A message knows the wall clock of its arrival only, so its age is counted
+ * by the monotonic clock from the lowest that the wall clock has stood at against it: later by the size of the steps, never
+ * too early. */
 #define CLOCK_JUMP_NS ((int64_t)HOUR_NS)
 #define CLOCK_DOUBT_NS (24 * HOUR_NS)
 #define CLOCK_GAP_S (48ull * 3600)
@@ -39,8 +40,7 @@ uint64_t clock_age_s(const struct queue *queue)
 
 bool clock_expired(const struct queue *queue, uint64_t expires_wall_s)
 {
-    return !queue->clock_doubted && queue_wall_s(queue) > expires_wall_s &&
-           clock_age_s(queue) > expires_wall_s;
+    return !queue->clock_doubted && clock_age_s(queue) > expires_wall_s;
 }
 
 static void doubt(struct queue *queue, const char *why, int64_t seconds)
@@ -72,6 +72,7 @@ void clock_check(struct queue *queue)
     int64_t jump = offset - queue->clock_seen_ns;
 
     queue->clock_seen_ns = offset;
+    queue->clock_offset_ns = MIN(queue->clock_offset_ns, offset);
     if (jump > CLOCK_JUMP_NS || jump < -CLOCK_JUMP_NS) {
         queue->totals.clock_jumps++;
         doubt(queue, "the wall clock has jumped", jump / (int64_t)SECOND_NS);

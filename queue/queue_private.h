@@ -375,7 +375,7 @@ struct queue {
     struct list_node acts, acted; /* struct queue_act: noted; to be told in the task */
     uint32_t image_stamp;         /* of the newest checkpoint */
 
-    int64_t clock_offset_ns; /* wall less monotonic: what ages are counted by */
+    int64_t clock_offset_ns; /* wall less monotonic, the lowest: what ages are counted by */
     int64_t clock_seen_ns;   /* the same as it was when last looked at */
     bool clock_doubted;
     uint64_t clock_doubted_until_ns;

@@ -130,7 +130,7 @@ static uint64_t aging_ns(const struct queue_part *part)
     if (part->aging == INDEX_NONE)
         return UINT64_MAX;
     expires_wall_s = expires_s(queue, index_entry(&queue->index, part->aging));
-    now_s = MIN(queue_wall_s(queue), clock_age_s(queue));
+    now_s = clock_age_s(queue);
     wait_s = expires_wall_s + 1 > now_s ? expires_wall_s + 1 - now_s : 0;
     return queue->shard->now_ns + wait_s * SECOND_NS;
 }

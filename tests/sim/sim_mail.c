@@ -141,6 +141,7 @@ static bool queue_is_empty(struct sim_site *site)
 
     buf_init(&answer, MIB);
     buf_init(&told, MIB);
+    (void)sim_control(site, "clock accept", &told); /* it was moved: nothing is returned before */
     r = sim_control(site, "queue list", &answer);
     if (r != 0)
         sim_fail("in quiet times kilatctl queue list of %s ends with %d", site->domain, r);

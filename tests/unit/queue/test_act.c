@@ -178,3 +178,109 @@ Test(act, while_a_report_is_being_made)
     cr_expect_eq(world_counters(world).messages, 0);
     world_destroy(world);
 }
+
+/* ---- durable ------------------------------------------------------------------------------------- */
+
+struct answer {
+    int result;
+    uint32_t calls;
+};
+
+static void acted(void *context, int result)
+{
+    struct answer *answer = context;
+
+    answer->result = result;
+    answer->calls++;
+}
+
+/* Goal: who is told "done" has it on disk: a crash forgets nothing of it. */
+static const struct durable_row {
+    enum queue_action action;
+    bool notes;
+} durable_rows[] = {
+    {QUEUE_HOLD, true}, {QUEUE_REMOVE, true}, {QUEUE_BOUNCE, true}, {QUEUE_RETRY, false}};
+
+Test(act, an_answer_waits_for_the_journal)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(durable_rows); i++) {
+        struct world *world = world_started();
+        struct answer answer = {.result = 1};
+        uint64_t id =
+            world_submit(world, 0, "a@x.net", "later@b.mx later@c.net ok@b.mx later@b.mx");
+
+        world->spools[0].manual = true;
+        world->keep_reports = true;
+        cr_assert_eq(queue_act(world->queues[0], id, durable_rows[i].action, acted, &answer), 0);
+        cr_expect_eq(answer.calls, 0, "never inside the call");
+        world_run(world);
+        cr_expect_eq(answer.calls, durable_rows[i].notes ? 0 : 1);
+        world_complete(world, 0);
+        world_run(world);
+        cr_expect_eq(answer.calls, 1);
+        cr_expect_eq(answer.result, 0);
+        world->spools[0].manual = false;
+        world->keep_reports = false;
+        world->spools[0].losing = true;
+        world_crash(world);
+        world_recover(world);
+        if (durable_rows[i].action == QUEUE_HOLD)
+            cr_expect_eq(world_view(world, id).state, QUEUE_STATE_HELD);
+        if (durable_rows[i].action == QUEUE_REMOVE)
+            cr_expect_eq(world_outcome(world, id, 3), 'r');
+        if (durable_rows[i].action == QUEUE_BOUNCE) {
+            cr_expect_eq(world_outcome(world, id, 0), 'b', "it fails after the restart as well");
+            cr_expect_eq(world_outcome(world, id, 1), 'b');
+            cr_expect_eq(world_outcome(world, id, 3), 'b');
+        }
+        world_destroy(world);
+    }
+}
+
+Test(act, an_answer_says_that_the_journal_failed)
+{
+    struct world *world = world_started();
+    struct answer answer = {.result = 1};
+    uint64_t id = world_submit(world, 0, "a@x.net", "later@b.mx");
+
+    world->spools[0].flush_error = -EIO;
+    cr_assert_eq(queue_act(world->queues[0], id, QUEUE_HOLD, acted, &answer), 0);
+    world_run(world);
+    cr_expect_eq(answer.result, -EIO);
+    cr_expect_eq(answer.calls, 1);
+    world_destroy(world);
+}
+
+Test(act, what_is_refused_is_not_answered_twice)
+{
+    struct world *world = world_started();
+    struct answer answer = {.result = 1};
+    uint64_t id = world_submit(world, 0, "a@x.net", "later@b.mx");
+
+    cr_expect_eq(queue_act(world->queues[0], 4711, QUEUE_HOLD, acted, &answer), -ENOENT);
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE, acted, &answer), -EALREADY);
+    world->spools[0].note_error = -EIO;
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_HOLD, acted, &answer), -EIO);
+    world->spools[0].note_error = 0;
+    world_run(world);
+    cr_expect_eq(answer.calls, 0);
+    world_destroy(world);
+}
+
+/* Goal: a queue that stops waits for what it has promised to somebody. */
+Test(act, a_stop_waits_for_the_answer)
+{
+    struct world *world = world_started();
+    struct answer answer = {.result = 1};
+    uint64_t id = world_submit(world, 0, "a@x.net", "later@b.mx");
+
+    world->spools[0].manual = true;
+    cr_assert_eq(queue_act(world->queues[0], id, QUEUE_REMOVE, acted, &answer), 0);
+    world_stop(world);
+    cr_expect_eq(world->stopped, 0);
+    world_complete(world, 0);
+    world_run(world);
+    cr_expect_eq(world->stopped, 1);
+    cr_expect_eq(answer.calls, 1);
+    world_destroy(world);
+}

@@ -252,3 +252,72 @@ Test(attempt, recipients_of_a_split_message_each_have_one_place)
                      unit == 0 || unit == 2 || unit == 4);
     world_destroy(world);
 }
+
+/* ---- in doubt ------------------------------------------------------------------------------------ */
+
+/* Goal: what may have arrived is marked, in memory and on disk, and is sent again. */
+Test(attempt, in_doubt_is_sent_again)
+{
+    struct world *world = world_started();
+    uint64_t id;
+
+    world->in_doubt = true;
+    id = world_submit(world, 0, "a@x", "doubt1@b.mx doubt2@b.mx ok@b.mx");
+    cr_expect_eq(world_counters(world).in_doubt, 2);
+    cr_expect(world_view(world, id).in_doubt);
+    cr_expect(world_message(world, id)->in_doubt[0]);
+    cr_expect_not(world_message(world, id)->in_doubt[2]);
+    cr_expect_eq(world_outcome(world, id, 2), 'd');
+    for (int i = 0; i < 2; i++) {
+        if (i == 1)
+            world_checkpoint(world, 0);
+        world_crash(world);
+        world_recover(world);
+        cr_expect(world_view(world, id).in_doubt, "and after a restart");
+    }
+    world->in_doubt = false;
+    world_advance(world, 6 * MINUTE_MS);
+    cr_expect_eq(world_outcome(world, id, 0), 'd');
+    cr_expect_eq(world_counters(world).messages, 0);
+    world_destroy(world);
+}
+
+Test(attempt, in_doubt_is_held_when_the_settings_say_so)
+{
+    struct world *world = world_create(1);
+    uint64_t id;
+
+    world->config.in_doubt_hold = true;
+    queue_configure(world->queues[0], &world->config);
+    world_start(world);
+    world->in_doubt = true;
+    id = world_submit(world, 0, "a@x", "doubt@b.mx");
+    cr_expect_eq(world_view(world, id).state, QUEUE_STATE_HELD);
+    cr_expect(world_view(world, id).in_doubt);
+    cr_expect(
+        slice_equal(world_view(world, id).reason, SLICE("connection lost behind the final dot")));
+    cr_expect(world_message(world, id)->held);
+    world_advance(world, DAY_MS);
+    cr_expect_eq(world->taken, 1);
+    world->in_doubt = false;
+    cr_expect_eq(queue_act(world->queues[0], id, QUEUE_RELEASE, NULL, NULL), 0);
+    world_run(world);
+    cr_expect_eq(world_outcome(world, id, 0), 'd');
+    world_destroy(world);
+}
+
+/* Goal: the next attempt that ends in another way ends the doubt. */
+Test(attempt, a_clear_answer_ends_the_doubt)
+{
+    struct world *world = world_started();
+    uint64_t id;
+
+    world->in_doubt = true;
+    id = world_submit(world, 0, "a@x", "doubt@b.mx later@b.mx");
+    cr_expect(world_view(world, id).in_doubt);
+    world->in_doubt = false;
+    world_advance(world, 6 * MINUTE_MS);
+    cr_expect_not(world_view(world, id).in_doubt);
+    cr_expect_eq(world_view(world, id).units_open, 1);
+    world_destroy(world);
+}

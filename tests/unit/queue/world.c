@@ -384,6 +384,13 @@ struct world *world_create(uint32_t shard_count)
     };
     list_init(&world->letters);
     list_init(&world->sessions);
+    for (uint32_t i = 0; i < WORLD_SHARDS_MAX; i++) {
+        world->spools[i].world = world;
+        world->spools[i].next_id = ((uint64_t)i << 54) + 1;
+        list_init(&world->spools[i].appends);
+        list_init(&world->spools[i].notes);
+        list_init(&world->spools[i].openings);
+    }
     for (uint32_t i = 0; i < shard_count; i++) {
         struct shard *shard = &world->shards[i];
 
@@ -394,11 +401,6 @@ struct world *world_create(uint32_t shard_count)
         shard->wall_ns = 1700000000 * SECOND_NS;
         timer_wheel_init(&shard->timers, shard->now_ns);
         list_init(&shard->tasks);
-        world->spools[i].world = world;
-        world->spools[i].next_id = ((uint64_t)i << 54) + 1;
-        list_init(&world->spools[i].appends);
-        list_init(&world->spools[i].notes);
-        list_init(&world->spools[i].openings);
         make_queue(world, i);
     }
     return world;
@@ -442,8 +444,9 @@ static bool step(struct world *world)
 
     for (uint32_t i = 0; i < world->shard_count; i++) {
         any = run_shard(&world->shards[i]) || any;
-        any = world_spool_step(&world->spools[i]) || any;
     }
+    for (uint32_t i = 0; i < WORLD_SHARDS_MAX; i++)
+        any = world_spool_step(&world->spools[i]) || any;
     return any;
 }
 
@@ -545,7 +548,8 @@ void world_check(struct world *world)
 
         if (queue == NULL)
             continue;
-        check_queue(queue);
+        if (!world->spools[i].unchecked)
+            check_queue(queue);
         if (queue->own != NULL && queue->own->state != PART_LOADING)
             world_spool_check(&world->spools[i], queue);
     }
@@ -556,13 +560,18 @@ static void stopped(void *context)
     world_of(context)->stopped++;
 }
 
-void world_destroy(struct world *world)
+void world_stop(struct world *world)
 {
     for (uint32_t i = 0; i < world->shard_count; i++) {
         if (world->queues[i] != NULL && world->queues[i]->started && !world->queues[i]->stopping)
             queue_stop(world->queues[i], stopped, &world->shards[i]);
     }
     world_run(world);
+}
+
+void world_destroy(struct world *world)
+{
+    world_stop(world);
     world_crash(world);
     for (uint32_t i = 0; i < world->shard_count; i++) {
         world_spool_free(&world->spools[i]);
@@ -581,6 +590,7 @@ void world_crash(struct world *world)
     while ((node = list_pop_front(&world->sessions)) != NULL)
         free(CONTAINER_OF(node, struct world_session, node));
     world->session_count = 0;
+    world->restored = 0;
     while ((node = list_pop_front(&world->letters)) != NULL)
         free(CONTAINER_OF(node, struct letter, node));
 }
@@ -602,6 +612,12 @@ void world_recover(struct world *world)
         world_bring_end(world, i, 0);
     }
     world_run(world);
+}
+
+void world_alone(struct world *world)
+{
+    world->shard_count = 1;
+    world->shards[0].count = 1;
 }
 
 void world_adopt(struct world *world, uint32_t shard, uint32_t spool)

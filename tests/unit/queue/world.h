@@ -70,9 +70,10 @@ struct spool {
     int note_error;                        /* of the call */
     int flush_error;                       /* of the write */
     bool journal_lost;
-    bool losing; /* what is noted from now on will not survive the crash */
-    bool manual; /* appends and notes wait for world_complete() */
-    bool cold;   /* readers open in a later tick */
+    bool unchecked; /* its places are not looked through after each step */
+    bool losing;    /* what is noted from now on will not survive the crash */
+    bool manual;    /* appends and notes wait for world_complete() */
+    bool cold;      /* readers open in a later tick */
     uint64_t damaged_id;
     int open_error;
     uint32_t readers_open, defers;
@@ -123,7 +124,8 @@ struct world {
 
 struct world *world_create(uint32_t shard_count);
 void world_start(struct world *world);
-struct world *world_started(void); /* one shard, running */
+struct world *world_started(void);    /* one shard, running */
+void world_stop(struct world *world); /* asks all queues to stop */
 /* Stops all queues, checks what must hold at the end, frees. */
 void world_destroy(struct world *world);
 /* All queues are gone as by a crash, and come back from what the spools hold: the checkpoint, if there is one, and what
@@ -141,6 +143,7 @@ void world_checkpoint_end(struct world *world, uint32_t shard);
 /* Copies a message to the cold lane, if the queue says that it may be. */
 void world_relocate(struct world *world, uint64_t id);
 /* One spool is adopted by the queue of another shard, whose own one is gone. */
+void world_alone(struct world *world); /* between world_crash() and world_reopen(): fewer shards */
 void world_adopt(struct world *world, uint32_t shard, uint32_t spool);
 
 /* Until nothing moves at this moment; checks every queue afterwards. */

@@ -467,7 +467,7 @@ void world_complete(struct world *world, uint32_t shard)
 /* Whatever lives has one place, and what does not has none. */
 void world_spool_check(struct spool *spool, struct queue *queue)
 {
-    for (uint32_t i = 0; i < spool->message_count; i++) {
+    for (uint32_t i = 0; i < spool->message_count && !spool->unchecked; i++) {
         const struct world_message *message = spool->messages[i];
         uint32_t number = index_find(&queue->index, message->id);
         uint32_t segment =
