@@ -36,6 +36,7 @@ struct crash {
     struct sigaction before[ARRAY_SIZE(crash_signals)];
     struct crash_thread threads[CRASH_THREADS_MAX];
     uintptr_t base, end; /* of the program in memory */
+    atomic_int log_fd;   /* config.log_fd, until the log was rotated */
     atomic_flag caught;
     char trace[CRASH_FRAMES_MAX * 19];
     uint8_t line[CRASH_LOG_BYTES];
@@ -115,7 +116,7 @@ static void crash_tell(struct crash *crash, size_t which, uintptr_t address, uin
     struct slice trace = crash_trace(crash, place);
     char text[CRASH_SUBJECT_TEXT_SIZE] = "";
     struct log *const logs[] = {crash->record, crash->log};
-    const int fds[] = {crash->config.record_fd, crash->config.log_fd};
+    const int fds[] = {crash->config.record_fd, atomic_load(&crash->log_fd)};
 
     if (subject != 0)
         crash->config.subject_format(subject, text);
@@ -199,6 +200,7 @@ int crash_catch(const struct crash_config *config)
     if (crash == NULL)
         return -ENOMEM;
     crash->config = *config;
+    atomic_init(&crash->log_fd, config->log_fd);
     r = crash_prepare(crash, &crash->log, config->log_format);
     if (r == 0)
         r = crash_prepare(crash, &crash->record, LOG_LOGFMT);
@@ -226,6 +228,12 @@ void crash_release(void)
         (void)sigaction(crash_signals[i], &crash->before[i], NULL); /* what was valid stays so */
     crash_current = NULL;
     crash_free(crash);
+}
+
+void crash_log_to(int log_fd)
+{
+    if (crash_current != NULL)
+        atomic_store(&crash_current->log_fd, log_fd);
 }
 
 int crash_watch(uint32_t shard, const uint64_t *subject)

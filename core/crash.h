@@ -29,6 +29,8 @@ struct crash_config {
 /* 0, or -ENOMEM, -EALREADY: caught already. */
 int crash_catch(const struct crash_config *config);
 void crash_release(void);
+/* The log is another file from now on. Before the old descriptor is closed. Shard: any. Nothing when crashes are not caught. */
+void crash_log_to(int log_fd);
 
 /* This thread is `shard`, and `*subject` is what it works on (0: nothing). Gives it a stack to report an overflow of its
  * own from. Borrows `subject` until crash_unwatch(). 0 or -errno; nothing when crashes are not caught. */

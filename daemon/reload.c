@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/crash.h"
 #include "core/file.h"
 #include "daemon/round.h"
 
@@ -152,6 +153,8 @@ static void reload_finished(struct node *node, struct round *round)
     node->kilatd->generation = reload->generation;
     if (reload->log_fd >= 0) {
         node->kilatd->log_fd = reload->log_fd; /* the writer closes the one before */
+        if (node->kilatd->catch_crashes)
+            crash_log_to(reload->log_fd);
         log_writer_reopen(node->kilatd->log_writer, reload->log_fd);
         reload->log_fd = -1;
     }

@@ -200,6 +200,15 @@ static const struct setting rows[] = {
     {BYTES(segment_bytes, MIB, 64 * MIB, GIB),
      .doc = "Size of a segment of the queue's log; written before it is used."},
     {NUMBER(spare_segments, 1, 1, 64), .doc = "Segments prepared ahead of need, per shard."},
+    {DURATION(reclaim_after, MINUTE_MS, 10 * MINUTE_MS, 7 * DAY_MS),
+     .doc = "What is still needed of a segment this old is copied to the cold lane, so that the "
+            "segment can be used again, when little of it is (reclaim_live_percent)."},
+    {NUMBER(reclaim_live_percent, 1, 30, 90),
+     .doc = "How much of a segment may still be needed for it to be reclaimed: more saves disk "
+            "space and costs writes."},
+    {BYTES(keep_free_bytes, 0, 0, 1024 * GIB),
+     .doc = "Left free on the file system of the queue: with less than that new mail is told 452, "
+            "and what is queued goes out."},
     {FIELD(force_file_system), .kind = SETTING_BOOL,
      .doc = "Accept a spool on a file system other than ext4 and XFS; on tmpfs nothing survives a "
             "power cut."},

@@ -53,6 +53,8 @@ struct settings {
     /* the queue */
     uint64_t segment_bytes;
     uint64_t spare_segments;
+    uint64_t reclaim_after_ms, reclaim_live_percent;
+    uint64_t keep_free_bytes;
     bool force_file_system;
     uint64_t queue_messages_max; /* per shard */
     uint64_t retry_first_ms, retry_max_ms;

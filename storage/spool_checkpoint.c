@@ -271,9 +271,16 @@ static void journals_list(struct spool *spool)
         journals_add(spool, spool->journal_first++);
 }
 
+/* A copy that is being made began from an older SUPER: what that one names stays until the next checkpoint, or the next
+ * opening. */
 static void clean_begin(struct spool *spool)
 {
-    journals_list(spool);
+    if (spool->exports == 0) {
+        journals_list(spool);
+    } else {
+        spool->checkpoint.journal_count = 0;
+        spool->checkpoint.drop_number = 0;
+    }
     job_begin(spool, SPOOL_CHECKPOINT_CLEAN, spool_checkpoint_clean_job);
 }
 

@@ -74,7 +74,15 @@ kilat_start() {
 }
 
 kilat_stop() {
-    process_stop "$1"
+    local name=$1 difference
+    # Nothing came that has not gone or is not here, to the recipient, whatever the test has done.
+    difference=$(timeout 20 "$KILAT_BUILD/kilatctl" --socket "$STATE/$name/control" status 2>/dev/null |
+        awk '$1 == "spool" { spool = $2 } $1 == "spool_difference" && $2 != 0 { print spool ": " $2 }') || true
+    process_stop "$name" || return
+    [ -z "$difference" ] || {
+        report_say "kilatd $name: recipients that are unaccounted for, by spool: $difference"
+        return 1
+    }
 }
 
 # As a power cut of the process: kill -9.

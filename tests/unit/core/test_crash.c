@@ -159,6 +159,29 @@ Test(crash, a_stack_that_is_full_is_told_from_another)
 }
 #endif
 
+static int rotated[2];
+
+static void rotate_and_send(void)
+{
+    crash_log_to(rotated[1]);
+    send_one();
+}
+
+/* The log was rotated: the line goes to the new file, and never to what has the old one's number now. */
+Test(crash, the_log_may_become_another_file)
+{
+    static struct told told;
+    char text[8192];
+
+    cr_assert(pipe(rotated) == 0);
+    tell(rotate_and_send, 7, LOG_LOGFMT, &told);
+    close(rotated[1]);
+    read_all(rotated[0], text, sizeof(text));
+    cr_expect_eq(told.log[0], 0, "%s", told.log);
+    cr_expect_eq(lines(text), 1);
+    cr_expect_eq(lines(told.record), 1);
+}
+
 Test(crash, an_end_from_outside_names_nothing)
 {
     static struct told told;
