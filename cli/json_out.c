@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The length of the UTF-8 sequence at the front, or 0: these bytes are none (RFC 3629 4). */
+/* The length of the UTF-8 sequence at the front, or 0: these bytes are none. */
 static size_t utf8_length(struct slice text)
 {
     uint8_t first = text.data[0];

@@ -11,9 +11,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 kills=${1:-50}
-WINDOW_MS=1000 # J is flushed after 20 ms; the rest is for a machine that is busy with other things
-PAUSE_MS=1500
-PAUSE_EVERY=$((kills > 400 ? kills / 100 : 4))
+WINDOW_MS=3000 # J is flushed after 20 ms; the rest is for a machine whose disk is busy with other things
+PAUSE_MS=3500
+PAUSE_EVERY=$((kills > 400 ? kills / 40 : 5))
 LETTERS_PER_LIFE=${LETTERS_PER_LIFE:-1000}
 CRASH_SESSIONS=${CRASH_SESSIONS:-24}
 

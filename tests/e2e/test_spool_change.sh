@@ -32,10 +32,10 @@ kilat_ctl tools message hold "$held" >/dev/null
 wait_until 10 "all letters to be queued" kilat_queue_holds tools "$LETTERS"
 
 # A server that runs keeps its spool for itself. (It writes to it meanwhile, so no hash is taken.)
-for command in compact import; do
-    ! spool_tool spool "$command" "$spool/0000" $([ "$command" = compact ] || echo /dev/null) 2>"$STATE/errors" ||
-        fail "spool $command works on a running server"
-    has "is in use by process ${PROCESS_PIDS[tools]}" <"$STATE/errors" || fail "spool $command says: $(cat "$STATE/errors")"
+for command in "compact $spool" "import $spool /dev/null"; do
+    read -ra words <<<"$command"
+    ! spool_tool spool "${words[@]}" 2>"$STATE/errors" || fail "spool ${words[0]} works on a running server"
+    has "is in use by process ${PROCESS_PIDS[tools]}" <"$STATE/errors" || fail "spool ${words[0]} says: $(cat "$STATE/errors")"
 done
 kilat_stop tools || fail "kilatd did not end in good order"
 

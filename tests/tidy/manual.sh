@@ -11,20 +11,21 @@ plain() { # a page without its requests and fonts
 for program in kilatd kilatctl kilat-bench; do
     page=$(ls docs/man/$program.[158] 2>/dev/null) || { echo "there is no manual page of $program" && status=1 && continue; }
     help=$(build/release/$program --help 2>&1 || true)
+    plain=$(plain "$page") # once, and whole: a grep that has seen enough would end its writer by SIGPIPE
     words=$(grep -oE -- '--[a-z][a-z-]+' <<<"$help" | sort -u || true)
     [ -n "$help" ] || { echo "$program --help says nothing" && status=1; }
     for word in $words; do
         [ "$word" = --help ] && continue
-        plain "$page" | grep -qE -- "(^|[^a-z-])$word([^a-z-]|\$)" || { echo "$page does not have $word, which $program --help has" && status=1; }
+        grep -qE -- "(^|[^a-z-])$word([^a-z-]|\$)" <<<"$plain" || { echo "$page does not have $word, which $program --help has" && status=1; }
     done
     # Commands stand in the help two blanks in: "message hold|release ID" are two of them.
     while read -r first second _; do
         for word in ${second//|/ }; do
-            plain "$page" | grep -qE -- "(^|[^a-z-])$first $word([^a-z-]|\$)" || { echo "$page does not have \"$first $word\"" && status=1; }
+            grep -qE -- "(^|[^a-z-])$first $word([^a-z-]|\$)" <<<"$plain" || { echo "$page does not have \"$first $word\"" && status=1; }
         done
-        plain "$page" | grep -qE -- "(^|[^a-z-])$first([^a-z-]|\$)" || { echo "$page does not have \"$first\"" && status=1; }
+        grep -qE -- "(^|[^a-z-])$first([^a-z-]|\$)" <<<"$plain" || { echo "$page does not have \"$first\"" && status=1; }
     done < <(sed -nE 's/^  ([a-z]+)(( [a-z][a-z|]*)?)(  .*| [^a-z].*|$)/\1\2/p' <<<"$help")
-    for word in $(plain "$page" | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+    for word in $(grep -oE -- '--[a-z][a-z-]+' <<<"$plain" | sort -u); do
         grep -qF -- "$word" <<<"$help" || { echo "$program --help does not have $word, which $page has" && status=1; }
     done
 done
