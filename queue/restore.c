@@ -151,6 +151,7 @@ static int insert(struct queue_part *part, uint32_t number)
 
     if (r < 0)
         return r;
+    restore->highest_id = MAX(restore->highest_id, index_entry(&part->queue->index, number)->id);
     if (part_insert_near(part, number, near))
         restore->near = number;
     else
@@ -315,7 +316,9 @@ static int on_image(void *context, const struct spool_image_entry *entry)
 
     if (r < 0)
         return r;
-    known = index_find(&part->queue->index, entry->id);
+    /* A walk in order of ids: one that is higher than all before is none of them, and need not be looked for. */
+    known = entry->id > part->restore->highest_id ? INDEX_NONE
+                                                  : index_find(&part->queue->index, entry->id);
     if (known == INDEX_NONE)
         return image_new(part, entry);
     take_place(part, known, &entry->location);

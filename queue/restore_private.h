@@ -37,6 +37,7 @@ struct restore {
     size_t sort_count, sort_capacity, sort_next;
     uint64_t *strays; /* messages without a place in the order */
     size_t stray_count, stray_capacity;
+    uint64_t highest_id;      /* of those that came back */
     uint32_t near;            /* where the last one was put */
     uint32_t next;            /* to be scheduled */
     struct list_node readers; /* of envelopes */
