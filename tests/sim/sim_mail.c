@@ -43,10 +43,11 @@ static struct {
     uint64_t trouble_ns;
     uint64_t pause_ns; /* how long a person waits at most before the next session */
     uint32_t busy;     /* fibers that still write or fetch */
-    uint64_t cuts, clock_moves;
+    uint64_t cuts, clock_moves, disk_troubles;
     uint64_t duplicates;
     bool faultless; /* no trouble at all: nothing may be doubled */
-    bool patient;   /* retries as the defaults have them, in hours; otherwise in minutes */
+    bool disks_fail;
+    bool patient; /* retries as the defaults have them, in hours; otherwise in minutes */
 } world;
 
 /* ---- people ----------------------------------------------------------------------------------- */
@@ -156,8 +157,13 @@ static bool queue_is_empty(struct sim_site *site)
 
 /* ---- trouble ---------------------------------------------------------------------------------- */
 
+/* As systemd would: until it stays up. */
 static void accident_end(struct sim_site *site)
 {
+    while (!site->process->alive && trouble_lasts()) {
+        sim_site_start(site);
+        sim_sleep(sim_between(1, 3 * SECOND_NS));
+    }
     if (!site->process->alive)
         sim_site_start(site);
     site->in_hand = false;
@@ -197,12 +203,36 @@ static void move_clock(struct sim_host *host)
         ((int64_t)sim_between(0, 2 * (uint64_t)most_s) - most_s) * (int64_t)SECOND_NS;
 }
 
+/* The disk fails, is slow, or is filled by somebody who then makes room again; the server may die of it or meanwhile. */
+static void disk_trouble(struct sim_site *site)
+{
+    struct sim_disk *disk = site->host->disk;
+
+    sim.errors_expected = true;
+    world.disk_troubles++;
+    if (sim_chance(600))
+        sim_disk_faults_choose(&disk->faults);
+    if (sim_chance(400))
+        disk->faults.capacity_bytes = disk->used_bytes + sim_between(1, 6 * MIB);
+    sim_sleep(sim_between(0, 20 * SECOND_NS));
+    if (sim_chance(200))
+        sim_site_kill(site);
+    if (sim_chance(200)) {
+        sim_site_cut_power(site);
+        sim_host_power_on(site->host);
+    }
+    if (!site->process->alive && sim_chance(500)) /* a start on that disk */
+        sim_site_start(site);
+    sim_sleep(sim_between(0, 20 * SECOND_NS));
+    disk->faults = (struct sim_disk_faults){.capacity_bytes = 0};
+}
+
 static void trouble_of_site(struct sim_site *site)
 {
     if (site->in_hand)
         return;
     site->in_hand = true;
-    switch (sim_between(0, 8)) {
+    switch (sim_between(0, world.disks_fail ? 12 : 8)) {
     case 0:
         sim_site_kill(site);
         break;
@@ -238,6 +268,11 @@ static void trouble_of_site(struct sim_site *site)
         sim_fd_limit(site->process, (int)sim_between(0, 4));
         sim_sleep(sim_between(0, 30 * SECOND_NS));
         sim_fd_limit(site->process, INT_MAX);
+        break;
+    case 9:
+    case 10:
+    case 11:
+        disk_trouble(site);
         break;
     default:
         break;
@@ -397,6 +432,7 @@ static void settle_main(void *argument)
     sim_dns_faults = (struct sim_dns_faults){.slow = 0};
     sim_odd_mood_per_mille = 0;
     debian.process->file_calls_until = kawan.process->file_calls_until = 0;
+    debian.host->disk->faults = kawan.host->disk->faults = (struct sim_disk_faults){0};
     if (!debian.process->alive)
         sim_site_start(&debian);
     if (!kawan.process->alive)
@@ -469,6 +505,7 @@ static void run_mail(char *note, size_t note_bytes)
 
     world.faultless = sim_chance(100);
     world.patient = sim_chance(100);
+    world.disks_fail = sim_chance(400);
     world.trouble_ns = sim_between(20, sim_chance(150) ? 900 : 240) * SECOND_NS;
     world.pause_ns = world.trouble_ns / sim_between(1, 4); /* a quiet world, or a busy one */
     sim_smtp_promised = on_promised;
@@ -500,7 +537,8 @@ static void run_mail(char *note, size_t note_bytes)
     snprintf(
         note, note_bytes,
         "%u letters: %llu promised, %llu possible, %llu refused; %llu fetched, %llu deleted, %llu "
-        "doubled; %llu kills, %llu power cuts, %llu stops, %llu cuts",
+        "doubled; %llu kills, %llu power cuts, %llu stops, %llu cuts; %llu times trouble with a "
+        "disk, %llu errors",
         sim_letter_count(), (unsigned long long)sim_mail_counters.promised,
         (unsigned long long)sim_mail_counters.possible,
         (unsigned long long)sim_mail_counters.refused,
@@ -508,7 +546,9 @@ static void run_mail(char *note, size_t note_bytes)
         (unsigned long long)sim_mail_counters.deleted, (unsigned long long)world.duplicates,
         (unsigned long long)(debian.kills + kawan.kills),
         (unsigned long long)(debian.power_cuts + kawan.power_cuts),
-        (unsigned long long)(debian.stops + kawan.stops), (unsigned long long)world.cuts);
+        (unsigned long long)(debian.stops + kawan.stops), (unsigned long long)world.cuts,
+        (unsigned long long)world.disk_troubles,
+        (unsigned long long)(debian.host->disk->errors_made + kawan.host->disk->errors_made));
 }
 
 const struct sim_world sim_world_mail = {.name = "mail", .run = run_mail};

@@ -20,7 +20,7 @@ struct sim_site { /* one server and its users */
     uint32_t shards, receive_buffers, receive_buffer_kib;
     bool one_thread;  /* no shard but the first, no workers */
     char chosen[512]; /* further lines of kilat.conf */
-    uint64_t kills, power_cuts, stops;
+    uint64_t kills, power_cuts, stops, refused_starts;
     const struct sim_mailbox *mailboxes; /* of all sites */
     size_t mailbox_count;
 };
@@ -48,6 +48,8 @@ void sim_site_install(struct sim_site *site, const struct sim_mailbox *mailboxes
 void sim_site_write_users(struct sim_site *site, uint64_t bytes);
 void sim_site_start(struct sim_site *site);
 void sim_site_kill(struct sim_site *site);
+/* Its disk has failed or was full at some time: then a start may fail, and what was answered with 4xx may arrive. */
+bool sim_site_excused(const struct sim_site *site);
 void sim_site_cut_power(struct sim_site *site);
 /* Reads settings and accounts again, while it runs. */
 void sim_site_reload(struct sim_site *site);

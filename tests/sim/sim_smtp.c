@@ -64,14 +64,16 @@ static void ledger_possible(struct sim_letter *letter)
             letter->recipients[i].possible = true;
 }
 
-static void ledger_answer(struct sim_letter *letter, int code)
+/* After a 4xx the letter may have become durable all the same, and its ABORT may be lost (QUEUE I26): only a disk that
+ * failed leads there. */
+static void ledger_answer(const struct sim_site *site, struct sim_letter *letter, int code)
 {
     for (uint32_t i = 0; i < letter->recipient_count; i++) {
         struct sim_letter_recipient *recipient = &letter->recipients[i];
 
         if (!recipient->accepted || code < 0)
             continue;
-        recipient->possible = false;
+        recipient->possible = code != 250 && sim_site_excused(site);
         recipient->promised = code == 250;
     }
     if (code == 250)
@@ -139,7 +141,8 @@ static int envelope(struct sim_peer *peer, struct sim_letter *letter)
     return code < 0 ? code : accepted;
 }
 
-static int transaction(struct sim_peer *peer, struct sim_letter *letter)
+static int transaction(struct sim_peer *peer, const struct sim_site *site,
+                       struct sim_letter *letter)
 {
     int code = envelope(peer, letter);
 
@@ -155,7 +158,7 @@ static int transaction(struct sim_peer *peer, struct sim_letter *letter)
     code = send_text(peer, letter);
     if (code == -ECANCELED || code == 0)
         code = code == 0 ? read_reply(peer) : code;
-    ledger_answer(letter, code);
+    ledger_answer(site, letter, code);
     return code;
 }
 
@@ -175,7 +178,7 @@ void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *
 
         if (letter == NULL)
             break;
-        code = transaction(&peer, letter);
+        code = transaction(&peer, site, letter);
         if (code == 250)
             sim_smtp_promised(site);
     }
