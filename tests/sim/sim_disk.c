@@ -249,12 +249,36 @@ void sim_inode_sync_range(struct sim_inode *inode, uint64_t offset, size_t size,
         inode->safe_size = MAX(inode->safe_size, offset + size);
 }
 
+static bool inode_differs(const struct sim_inode *inode)
+{
+    bool differs = inode->size != inode->safe_size;
+
+    for (size_t i = 0; i < inode->page_count && !differs; i++)
+        differs = inode->pages[i].dirty != 0;
+    return differs;
+}
+
+/* All of it, the first half of its pages, or a size without content. */
+static void inode_choose(struct sim_inode *inode, uint32_t chosen, uint64_t *size)
+{
+    size_t saved = chosen == SIM_WHOLE    ? inode->page_count
+                   : chosen == SIM_PARTLY ? inode->page_count / 2
+                                          : 0;
+
+    for (size_t i = 0; i < saved; i++)
+        page_save(&inode->pages[i], 1000, SIM_PAGE_BYTES);
+    if (chosen != SIM_GONE)
+        *size = inode->size;
+}
+
 /* What the disk has of it is what there is. */
 static void inode_forget(struct sim_inode *inode, uint32_t kept_per_mille)
 {
     uint64_t size = inode->safe_size;
 
-    if (inode->size != size && sim_chance(kept_per_mille)) {
+    if (sim_choice != NULL && inode_differs(inode))
+        inode_choose(inode, sim_choice_take(), &size);
+    else if (sim_choice == NULL && inode->size != size && sim_chance(kept_per_mille)) {
         size = inode->size;
         if (sim_chance(300) && size > inode->safe_size)
             size = inode->safe_size +
@@ -263,7 +287,8 @@ static void inode_forget(struct sim_inode *inode, uint32_t kept_per_mille)
     for (size_t i = 0; i < inode->page_count; i++) {
         struct sim_page *page = &inode->pages[i];
 
-        page_save(page, kept_per_mille, inode->disk->tear_bytes);
+        if (sim_choice == NULL)
+            page_save(page, kept_per_mille, inode->disk->tear_bytes);
         if ((page->dirty | page->lost) != 0)
             page_revert(page);
     }
@@ -413,7 +438,7 @@ void sim_disk_sync_all_fails(struct sim_disk *disk)
 
 static void changes_survive(struct sim_disk *disk)
 {
-    uint64_t way = sim_between(0, 3), count = 0, kept;
+    uint64_t way = sim_choice != NULL ? 2 : sim_between(0, 3), count = 0, kept;
     struct list_node *node;
 
     list_for_each (n, &disk->changes) {
@@ -427,6 +452,8 @@ static void changes_survive(struct sim_disk *disk)
             change->chosen = kept > 0 && kept-- > 0;
         else if (way == 1) /* a part, in an order that POSIX allows */
             change->chosen = sim_chance(300);
+        else if (sim_choice != NULL)
+            change->chosen = sim_choice_take() != SIM_GONE;
     }
     changes_close(disk);
     changes_apply(disk);
@@ -491,6 +518,65 @@ void sim_disk_crash(struct sim_disk *disk)
         if (!inode->named_after_crash)
             inode_free(inode);
     }
+}
+
+/* ---- a chosen crash --------------------------------------------------------------------------- */
+
+uint32_t sim_disk_choices(struct sim_host *host, bool power, uint8_t radixes[SIM_CHOICES_MAX])
+{
+    struct sim_disk *disk = host->disk;
+    uint32_t count = 0;
+
+    list_for_each (process_node, &host->processes) {
+        struct sim_process *process = CONTAINER_OF(process_node, struct sim_process, node);
+
+        list_for_each (ring_node, &process->rings) {
+            for (uint32_t n = sim_ring_writes(sim_ring_of_node(ring_node));
+                 n > 0 && count < SIM_CHOICES_MAX; n--)
+                radixes[count++] = 3;
+        }
+    }
+    if (!power)
+        return count;
+    list_for_each (node, &disk->changes) {
+        if (count < SIM_CHOICES_MAX)
+            radixes[count++] = 2;
+    }
+    list_for_each (node, &disk->inodes) {
+        const struct sim_inode *inode = CONTAINER_OF(node, struct sim_inode, node);
+
+        if (count < SIM_CHOICES_MAX && inode_differs(inode))
+            radixes[count++] = inode->size != inode->safe_size ? 4 : 3;
+    }
+    return count;
+}
+
+static uint64_t hash_page(uint64_t hash, size_t index, const uint8_t *data)
+{
+    return data == NULL || is_zero(data, SIM_PAGE_BYTES)
+               ? hash
+               : sim_hash_bytes(hash ^ index, data, SIM_PAGE_BYTES);
+}
+
+/* In no order, since names have none. */
+static uint64_t hash_tree(const struct sim_inode *inode, bool safe)
+{
+    const struct sim_names *names = safe ? &inode->safe_names : &inode->names;
+    uint64_t hash = inode->is_dir ? 1 : 2 + (safe ? inode->safe_size : inode->size), sum = 0;
+
+    for (size_t i = 0; i < inode->page_count; i++)
+        hash = hash_page(hash, i, safe ? inode->pages[i].safe : inode->pages[i].now);
+    for (size_t i = 0; i < names->count; i++) {
+        uint64_t below = hash_tree(names->items[i].inode, safe);
+
+        sum += sim_hash_bytes(below, names->items[i].text, strlen(names->items[i].text));
+    }
+    return hash + sum * 31;
+}
+
+uint64_t sim_disk_hash(const struct sim_disk *disk)
+{
+    return hash_tree(disk->root, false) * 31 + hash_tree(disk->root, true);
 }
 
 /* ---- the administrator's hand ------------------------------------------------------------------ */

@@ -161,6 +161,25 @@ struct sim_inode *sim_disk_elsewhere(struct sim_inode *inode, size_t size, uint6
 /* A lie was told about a write. The world that allows lies must know. */
 extern void (*sim_disk_lied)(const struct sim_inode *meant, uint64_t meant_offset,
                              const struct sim_inode *hit, uint64_t hit_offset, size_t size);
+/* ---- a chosen crash (sim_exhaust.c) ---- */
+
+#define SIM_CHOICES_MAX 64
+/* What becomes of each thing that is not durable, one after the other: writes in flight, changes of names, files. */
+struct sim_choice {
+    uint8_t digits[SIM_CHOICES_MAX];
+    uint32_t next;
+};
+extern struct sim_choice *sim_choice; /* NULL: the dice decide */
+uint32_t sim_choice_take(void);
+
+enum { SIM_GONE, SIM_WHOLE, SIM_PARTLY, SIM_SIZE_ONLY };
+/* How many outcomes each of them has, in that order; at most SIM_CHOICES_MAX of them. The count. */
+uint32_t sim_disk_choices(struct sim_host *host, bool power, uint8_t radixes[SIM_CHOICES_MAX]);
+/* Of everything on it, now and after a cut of power. */
+uint64_t sim_disk_hash(const struct sim_disk *disk);
+/* Asked before each change; true: the world ends here for this process, and the caller goes no further. */
+extern bool (*sim_disk_point)(struct sim_host *host);
+
 /* Some errors of every kind, a slow disk, a full one: by the world's dice. */
 void sim_disk_faults_choose(struct sim_disk_faults *ret_faults);
 

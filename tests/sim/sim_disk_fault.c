@@ -12,6 +12,14 @@
 void (*sim_disk_lied)(const struct sim_inode *meant, uint64_t meant_offset,
                       const struct sim_inode *hit, uint64_t hit_offset, size_t size);
 
+struct sim_choice *sim_choice;
+bool (*sim_disk_point)(struct sim_host *host);
+
+uint32_t sim_choice_take(void)
+{
+    return sim_choice->next < SIM_CHOICES_MAX ? sim_choice->digits[sim_choice->next++] : 0;
+}
+
 /* ---- errors ----------------------------------------------------------------------------------- */
 
 bool sim_disk_fails(struct sim_disk *disk, enum sim_io io)
@@ -37,15 +45,20 @@ uint64_t sim_disk_flush_ns(const struct sim_disk *disk)
 void sim_disk_write_partly(struct sim_inode *inode, const void *data, size_t size, uint64_t offset,
                            bool durable, bool torn)
 {
-    if (sim_chance(300))
-        return;          /* it had not begun */
-    if (sim_chance(300)) /* it had got so far */
+    uint32_t chosen = sim_choice == NULL ? SIM_WHOLE : sim_choice_take();
+
+    if (sim_chance(300) || chosen == SIM_GONE)
+        return; /* it had not begun */
+    if (chosen == SIM_PARTLY)
+        size = size / 2 / SIM_SECTOR_BYTES * SIM_SECTOR_BYTES;
+    else if (sim_chance(300)) /* it had got so far */
         size = (size_t)sim_between(0, size / SIM_SECTOR_BYTES) * SIM_SECTOR_BYTES;
     if (size == 0 || !sim_inode_allocate(inode, offset, size))
         return;
     sim_inode_write(inode, data, size, offset);
     if (durable)
-        sim_inode_sync_range(inode, offset, size, torn ? (uint32_t)sim_between(0, 1000) : 1000);
+        sim_inode_sync_range(inode, offset, size,
+                             torn && sim_choice == NULL ? (uint32_t)sim_between(0, 1000) : 1000);
 }
 
 /* ---- damage and lies -------------------------------------------------------------------------- */

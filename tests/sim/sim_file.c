@@ -45,9 +45,12 @@ static void spend_sync(void)
     spend(100000 + more_ns, 3000000 + more_ns);
 }
 
-/* Whether the call that was begun ends with -EIO. */
+/* What changes the disk begins here. */
 static bool fails(enum sim_io io)
 {
+    if (sim_disk_point != NULL && io != SIM_IO_OPEN && io != SIM_IO_READ && io != SIM_IO_LIST &&
+        io != SIM_IO_WRITEBACK && sim_disk_point(sim.process->host))
+        sim_wait(UINT64_MAX); /* for ever */
     return sim_disk_fails(sim.process->host->disk, io);
 }
 
@@ -364,7 +367,7 @@ static int sync_now(struct sim_open *open)
 {
     struct sim_inode *inode = open->inode;
 
-    if (sim_disk_fails(inode->disk, SIM_IO_SYNC))
+    if (sim.process != NULL ? fails(SIM_IO_SYNC) : sim_disk_fails(inode->disk, SIM_IO_SYNC))
         sim_inode_sync_fails(inode);
     else
         sim_inode_sync(inode);
@@ -711,6 +714,8 @@ static void write_completes(struct sim_event *event)
     int32_t result;
 
     ASSERT(request->content_hash == content_hash(request));
+    if (sim_disk_point != NULL && sim_disk_point(open->inode->disk->host))
+        return; /* it stays in flight */
     sim_trace("ring.write", open->inode->number, request->offset, request->content_hash);
     result = write_now(request);
     if (result != (int32_t)request->size)
@@ -749,6 +754,8 @@ static void sync_completes(struct sim_event *event)
     struct sim_request *request = CONTAINER_OF(event, struct sim_request, event);
     struct sim_open *open = request->object;
 
+    if (sim_disk_point != NULL && sim_disk_point(open->inode->disk->host))
+        return;
     sim_trace("ring.sync", open->inode->number, 0, 0);
     sim_request_end(request, sync_now(open), NULL);
 }

@@ -6,6 +6,8 @@
 
 static struct sim_letter letters[LETTERS_MAX + 1];
 static uint32_t letter_count;
+void (*sim_letter_doubled)(const struct sim_letter *letter, const char *address,
+                           uint64_t before_ns);
 
 struct sim_letter *sim_letter_create(const char *sender, const char *const *addresses, size_t count)
 {
@@ -20,6 +22,20 @@ struct sim_letter *sim_letter_create(const char *sender, const char *const *addr
     letter->sender = sender;
     for (size_t i = 0; i < wanted; i++)
         letter->recipients[letter->recipient_count++].address = addresses[(first + i) % count];
+    return letter;
+}
+
+struct sim_letter *sim_letter_create_for(const char *sender, const char *const *addresses,
+                                         size_t count)
+{
+    struct sim_letter *letter;
+
+    ASSERT(letter_count < LETTERS_MAX && count <= LETTER_RECIPIENTS_MAX);
+    letter = &letters[++letter_count];
+    letter->number = letter_count;
+    letter->sender = sender;
+    for (size_t i = 0; i < count; i++)
+        letter->recipients[letter->recipient_count++].address = addresses[i];
     return letter;
 }
 
@@ -169,7 +185,11 @@ uint32_t sim_letter_met(struct slice message, const char *mailbox, bool first_ti
 
         if (strcasecmp(recipient->address, mailbox) != 0)
             continue;
+        if (first_time && recipient->seen > 0 && sim_letter_doubled != NULL)
+            sim_letter_doubled(letter, mailbox, recipient->seen_ns);
         recipient->seen += first_time;
+        if (first_time)
+            recipient->seen_ns = sim.now_ns;
         if (!recipient->promised && !recipient->possible)
             sim_fail("letter %u is in the mailbox of %s, but its final dot was never sent",
                      letter->number, mailbox);

@@ -23,6 +23,7 @@ struct sim_letter_recipient {
     bool accepted; /* 250 to RCPT in the transaction under way */
     bool promised, possible, reported;
     uint32_t seen, deleted;
+    uint64_t seen_ns; /* the last time */
 };
 struct sim_letter {
     uint32_t number;
@@ -36,11 +37,17 @@ struct sim_letter {
 /* A new one, from `sender` to some of `addresses`. NULL: enough. */
 struct sim_letter *sim_letter_create(const char *sender, const char *const *addresses,
                                      size_t count);
+/* To all of `addresses`, at most LETTER_RECIPIENTS_MAX. */
+struct sim_letter *sim_letter_create_for(const char *sender, const char *const *addresses,
+                                         size_t count);
 /* Header and body with CRLF, without dot stuffing and without the final dot. */
 struct slice sim_letter_text(uint32_t number);
 struct sim_letter *sim_letter_find(uint32_t number);
 uint32_t sim_letter_count(void);
 
+/* When set: a letter was met once more, after the time it was met before. */
+extern void (*sim_letter_doubled)(const struct sim_letter *letter, const char *address,
+                                  uint64_t before_ns);
 /* A message as POP3 gave it: checks that it is a letter to `mailbox` that nobody altered, or a report.
  * Returns the number, or 0 for a report; what is neither fails the world. */
 uint32_t sim_letter_met(struct slice message, const char *mailbox, bool first_time);

@@ -86,23 +86,6 @@ static void reader_main(void *argument)
 
 /* ---- an operator ------------------------------------------------------------------------------ */
 
-/* The `wanted`th id in the answer to `queue list`; false: there are not so many. */
-static bool find_id(const struct buf *answer, uint64_t wanted, char id[32])
-{
-    static const char mark[] = "\"id\": \"";
-    struct slice rest = buf_slice(answer);
-
-    for (;;) {
-        const uint8_t *at = memmem(rest.data, rest.size, mark, sizeof(mark) - 1);
-
-        if (at == NULL)
-            return false;
-        rest = slice_skip(rest, (size_t)(at - rest.data) + sizeof(mark) - 1);
-        if (wanted-- == 0)
-            return slice_to_cstr(slice_first(rest, slice_find(rest, '"')), id, 32);
-    }
-}
-
 /* Looks, asks, holds, lets go, has things tried at once: whatever does not take mail away. */
 static void operator_main(void *argument)
 {
@@ -121,7 +104,7 @@ static void operator_main(void *argument)
         (void)sim_control(site, questions[sim_between(0, ARRAY_SIZE(questions) - 1)], &answer);
         for (uint64_t i = sim_between(0, 4); i > 0; i--) {
             if (sim_control(site, "queue list", &answer) != 0 ||
-                !find_id(&answer, sim_between(0, 5), id))
+                !settle_find_id(&answer, sim_between(0, 5), id))
                 continue;
             snprintf(command, sizeof(command), "%s %s", acts[sim_between(0, ARRAY_SIZE(acts) - 1)],
                      id);
@@ -130,29 +113,6 @@ static void operator_main(void *argument)
     }
     buf_deinit(&answer);
     world.busy--;
-}
-
-/* In quiet times: what is held is let go. False: there is something in the queue. */
-static bool queue_is_empty(struct sim_site *site)
-{
-    struct buf answer, told;
-    char command[64], id[32];
-    uint64_t count = 0;
-    int r;
-
-    buf_init(&answer, MIB);
-    buf_init(&told, MIB);
-    (void)sim_control(site, "clock accept", &told); /* it was moved: nothing is returned before */
-    r = sim_control(site, "queue list", &answer);
-    if (r != 0)
-        sim_fail("in quiet times kilatctl queue list of %s ends with %d", site->domain, r);
-    for (; r == 0 && find_id(&answer, count, id); count++) {
-        snprintf(command, sizeof(command), "message release %s", id);
-        (void)sim_control(site, command, &told); /* refused for one that is not held */
-    }
-    buf_deinit(&answer);
-    buf_deinit(&told);
-    return count == 0;
 }
 
 /* ---- trouble ---------------------------------------------------------------------------------- */
@@ -333,24 +293,6 @@ static bool is_local(const struct sim_letter *letter, const struct sim_letter_re
     return strcmp(strchr(letter->sender, '@'), strchr(recipient->address, '@')) == 0;
 }
 
-/* NULL: everything promised has come to its end; otherwise one that has not. */
-static struct sim_letter *unsettled(const char **ret_address)
-{
-    for (uint32_t number = 1; number <= sim_letter_count(); number++) {
-        struct sim_letter *letter = sim_letter_find(number);
-
-        for (uint32_t i = 0; i < letter->recipient_count; i++) {
-            struct sim_letter_recipient *recipient = &letter->recipients[i];
-
-            if (!recipient->promised || recipient->seen > 0 || recipient->reported)
-                continue;
-            *ret_address = recipient->address;
-            return letter;
-        }
-    }
-    return NULL;
-}
-
 static void check_recipient(const struct sim_letter *letter,
                             const struct sim_letter_recipient *recipient)
 {
@@ -373,38 +315,6 @@ static void check_recipient(const struct sim_letter *letter,
     if (world.faultless)
         sim_fail("letter %u is %u times in the mailbox of %s, and nothing had happened",
                  letter->number, recipient->seen, recipient->address);
-}
-
-/* A session whose connection has gone silent holds its mailbox until it has been idle for ten minutes (RFC 1939 3). */
-static void fetch_all(bool again)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++) {
-        int r = -EACCES;
-
-        for (int tries = 0; r == -EACCES && tries < 12; tries++) {
-            if (tries > 0)
-                sim_sleep(60 * SECOND_NS);
-            r = sim_pop3_session(world.client, &mailboxes[i], again, false);
-        }
-        if (r < 0)
-            sim_fail("in quiet times a POP3 session of %s ends with %d", mailboxes[i].address, r);
-    }
-}
-
-/* A file in tmp/ is a letter that nobody sees. */
-static void check_leftovers(void)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(mailboxes); i++) {
-        const char *at = strchr(mailboxes[i].address, '@');
-        const struct sim_inode *tmp;
-        char path[256];
-
-        snprintf(path, sizeof(path), "/var/mail/kilat/%s/%.*s/tmp", at + 1,
-                 (int)(at - mailboxes[i].address), mailboxes[i].address);
-        tmp = sim_disk_find(mailboxes[i].site->host, path);
-        if (tmp != NULL && tmp->names.count > 0)
-            sim_fail("in quiet times %s is left in %s", tmp->names.items[0].text, path);
-    }
 }
 
 /* An orderly end in quiet times, and a start that must not bring anything back. */
@@ -440,22 +350,22 @@ static void settle_main(void *argument)
     sim_trace("quiet", 0, 0, 0);
     sim_sleep(60 * SECOND_NS);
     for (int step = 0; step < SETTLE_STEPS; step++) {
-        fetch_all(false);
-        empty = queue_is_empty(&debian) & queue_is_empty(&kawan);
-        if (empty && unsettled(&address) == NULL)
+        settle_fetch_all(world.client, mailboxes, ARRAY_SIZE(mailboxes), false);
+        empty = settle_queue_is_empty(&debian) & settle_queue_is_empty(&kawan);
+        if (empty && settle_open_letter(&address) == NULL)
             break;
         sim_sleep((world.patient ? 600 : 60) * SECOND_NS);
     }
-    open = unsettled(&address);
+    open = settle_open_letter(&address);
     if (open != NULL)
         sim_fail("letter %u to %s was answered with 250 and is nowhere", open->number, address);
     if (!empty)
         sim_fail("everybody has got what was promised, and something stays in a queue");
     sim_sleep((world.patient ? 3 * 3600 : 600) * SECOND_NS); /* what would come twice comes now */
-    fetch_all(false);
-    check_leftovers();
+    settle_fetch_all(world.client, mailboxes, ARRAY_SIZE(mailboxes), false);
+    settle_check_leftovers(mailboxes, ARRAY_SIZE(mailboxes));
     restart_all();
-    fetch_all(true);
+    settle_fetch_all(world.client, mailboxes, ARRAY_SIZE(mailboxes), true);
     sim_end_world();
 }
 

@@ -7,6 +7,7 @@
 
 #define SIM_SMTP_PORT 25
 #define SIM_POP3_PORT 110
+#define SIM_NOBODY "hilang@ganjil.test" /* 550 is the answer to whoever writes to them */
 
 struct kilatd;
 struct sim_site { /* one server and its users */
@@ -74,6 +75,9 @@ extern void (*sim_smtp_promised)(struct sim_site *site);
 void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *sender,
                       const char *const *addresses, size_t address_count, uint32_t letters);
 
+/* One session with one letter. */
+void sim_smtp_letter(struct sim_host *from, struct sim_site *site, struct sim_letter *letter);
+
 /* A host whose SMTP server says 250 to everything and delivers nothing: where forged answers lead. */
 void sim_smtp_thief(struct sim_host *host);
 
@@ -83,5 +87,18 @@ void sim_odd_serve(struct sim_host *host);
 
 /* One POP3 session: fetches what is new (or all), deletes some when `deletes`. 0 when it ended with +OK. */
 int sim_pop3_session(struct sim_host *from, struct sim_mailbox *mailbox, bool all, bool deletes);
+
+/* ---- quiet times (sim_settle.c) --------------------------------------------------------------- */
+
+/* The `wanted`th id in the answer to `queue list`; false: there are not so many. */
+bool settle_find_id(const struct buf *answer, uint64_t wanted, char id[32]);
+/* What is held is let go. False: there is something in the queue. */
+bool settle_queue_is_empty(struct sim_site *site);
+/* NULL: everything promised has come to its end; otherwise one letter that has not, and for whom. */
+struct sim_letter *settle_open_letter(const char **ret_address);
+void settle_fetch_all(struct sim_host *from, struct sim_mailbox *mailboxes, size_t count,
+                      bool again);
+/* A file in tmp/ is a letter that nobody sees. */
+void settle_check_leftovers(const struct sim_mailbox *mailboxes, size_t count);
 
 #endif

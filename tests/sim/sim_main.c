@@ -2,11 +2,13 @@
  *
  *     kilat-sim --seeds N [--first SEED] [--jobs N] [--world NAME]
  *     kilat-sim --seed SEED [--world NAME] [--verbose]
+ *     kilat-sim --exhaustive [--levels N] [--jobs N] [--state PATH]
  *
  * Each seed is a process of its own (fork): what killed servers leave in memory goes with it, and an ASSERT or a
  * sanitizer's report of one seed is a failure of that seed. The first seeds of a run are run once more in a
  * program started anew, whose addresses differ, and must leave the same trace.
  */
+#include "tests/sim/sim_exhaust.h"
 #include "tests/sim/sim_worlds.h"
 
 #include <inttypes.h>
@@ -34,7 +36,9 @@ struct outcome {
 struct options {
     uint64_t first, count, jobs;
     const char *world;
-    bool verbose, one, print_hash;
+    bool verbose, one, print_hash, exhaustive;
+    uint64_t levels;
+    const char *state;
 };
 
 /* What killed servers held is lost on purpose; ASan asks this whatever its options say. */
@@ -231,6 +235,14 @@ static void read_options(int argc, char **argv, struct options *options)
 
         if (strcmp(argv[i], "--verbose") == 0) {
             options->verbose = true;
+        } else if (strcmp(argv[i], "--exhaustive") == 0) {
+            options->exhaustive = true;
+        } else if (strcmp(argv[i], "--levels") == 0) {
+            options->levels = number(value);
+            i++;
+        } else if (strcmp(argv[i], "--state") == 0 && value != NULL) {
+            options->state = value;
+            i++;
         } else if (strcmp(argv[i], "--print-hash") == 0) {
             options->print_hash = true;
         } else if (strcmp(argv[i], "--seed") == 0) {
@@ -250,8 +262,10 @@ static void read_options(int argc, char **argv, struct options *options)
             options->world = value;
             i++;
         } else {
-            fprintf(stderr, "usage: kilat-sim --seeds N [--first SEED] [--jobs N] [--world NAME]\n"
-                            "       kilat-sim --seed SEED [--world NAME] [--verbose]\n");
+            fprintf(stderr,
+                    "usage: kilat-sim --seeds N [--first SEED] [--jobs N] [--world NAME]\n"
+                    "       kilat-sim --seed SEED [--world NAME] [--verbose]\n"
+                    "       kilat-sim --exhaustive [--levels N] [--jobs N] [--state PATH]\n");
             exit(2);
         }
     }
@@ -259,10 +273,13 @@ static void read_options(int argc, char **argv, struct options *options)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.first = 1, .count = 20, .jobs = 2};
+    struct options options = {.first = 1, .count = 20, .jobs = 2, .levels = 1};
     uint64_t failed;
 
     read_options(argc, argv, &options);
+    if (options.exhaustive)
+        return sim_exhaust((uint32_t)options.levels, (uint32_t)options.jobs, options.state,
+                           options.verbose);
     if (options.one)
         return run_one(&options);
     failed = options.count == 0 ? 0 : run_all(&options);

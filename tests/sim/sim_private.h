@@ -51,6 +51,8 @@ struct ring_buffer *sim_ring_buffer_take(struct ring *ring);
 void sim_ring_abandon(struct ring *ring);
 /* Before that: what becomes of its writes in flight. */
 void sim_ring_writes_abandon(struct ring *ring, bool power);
+/* How many of its writes are in flight. */
+uint32_t sim_ring_writes(const struct ring *ring);
 struct ring *sim_ring_of_node(struct list_node *node);
 
 /* ---- jobs (sim_thread.c) ---------------------------------------------------------------------- */

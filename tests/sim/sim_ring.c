@@ -247,6 +247,16 @@ void ring_cancel(struct ring *ring, struct ring_op *op)
     /* Its completion waits already, or it can only be awaited (a write, a job that runs). */
 }
 
+uint32_t sim_ring_writes(const struct ring *ring)
+{
+    uint32_t count = 0;
+
+    list_for_each (node, &ring->requests) {
+        count += CONTAINER_OF(node, struct sim_request, node)->is_write;
+    }
+    return count;
+}
+
 void sim_ring_writes_abandon(struct ring *ring, bool power)
 {
     list_for_each (node, &ring->requests) {

@@ -188,6 +188,22 @@ void sim_smtp_session(struct sim_host *from, struct sim_site *site, const char *
     sim_peer_close(&peer);
 }
 
+void sim_smtp_letter(struct sim_host *from, struct sim_site *site, struct sim_letter *letter)
+{
+    struct sim_peer peer;
+    int code = sim_peer_connect(&peer, from, site->host, SIM_SMTP_PORT);
+
+    if (code == 0)
+        code = read_reply(&peer);
+    if (code == 220)
+        code = command(&peer, "EHLO client.sim.test\r\n");
+    if (code == 250)
+        code = transaction(&peer, site, letter);
+    if (code > 0)
+        (void)command(&peer, "QUIT\r\n");
+    sim_peer_close(&peer);
+}
+
 /* ---- a thief ---------------------------------------------------------------------------------- */
 
 /* Takes whatever is brought and keeps it. */

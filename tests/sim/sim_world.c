@@ -35,7 +35,7 @@ uint64_t sim_between(uint64_t low, uint64_t high)
 
 bool sim_chance(uint32_t per_mille)
 {
-    return per_mille > 0 && sim_random_below(&sim.random, 1000) < per_mille;
+    return !sim.sober && per_mille > 0 && sim_random_below(&sim.random, 1000) < per_mille;
 }
 
 /* ---- events: a binary heap by (time, order of arming) ------------------------------------------ */
@@ -115,8 +115,16 @@ void sim_begin(uint64_t seed, bool verbose)
 void sim_run(uint64_t until_ns)
 {
     while (!sim.over && sim.failure[0] == '\0' && heap_count > 0 && heap[0]->at_ns <= until_ns) {
-        struct sim_event *event = heap[0];
+        struct sim_event *event;
 
+        if (sim.next != NULL) {
+            void (*next)(void) = sim.next;
+
+            sim.next = NULL;
+            next();
+            continue; /* the heap is another one now */
+        }
+        event = heap[0];
         sim.now_ns = event->at_ns;
         sim_event_cancel(event);
         if (++sim.events_run > SIM_EVENTS_MAX)

@@ -170,6 +170,9 @@ struct sim {
     int32_t next_pid;
     bool verbose;
     bool over;
+    bool sober; /* sim_chance() is never true: nothing happens but what somebody wants */
+    void (*next)(
+        void); /* runs before the next event, in no process: an accident that may not wait */
     bool errors_expected;       /* the world gives reasons to log some */
     uint64_t delivery_in_doubt; /* events of that name: a final dot was sent and no answer came */
     uint64_t events_run;
