@@ -182,12 +182,17 @@ void sim_site_reload(struct sim_site *site)
         (void)sim_fiber_start(site->process, reload_main, site, sim.now_ns);
 }
 
+void sim_site_ask_to_stop(struct sim_site *site)
+{
+    (void)sim_fiber_start(site->process, stop_main, site, sim.now_ns);
+}
+
 /* As systemctl would: asks it to end, and kills it when it has not ended after a while. */
 void sim_site_stop(struct sim_site *site)
 {
     if (!site->process->alive || !site->running)
         return;
-    (void)sim_fiber_start(site->process, stop_main, site, sim.now_ns);
+    sim_site_ask_to_stop(site);
     for (int i = 0; i < 1200 && site->process->alive; i++)
         sim_sleep(100 * MS_NS);
     if (site->process->alive && sim.errors_expected) /* what waits for a disk that fails waits */

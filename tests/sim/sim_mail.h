@@ -54,6 +54,7 @@ bool sim_site_excused(const struct sim_site *site);
 void sim_site_cut_power(struct sim_site *site);
 /* Reads settings and accounts again, while it runs. */
 void sim_site_reload(struct sim_site *site);
+void sim_site_ask_to_stop(struct sim_site *site);
 /* Asks for an orderly end and waits for it. */
 void sim_site_stop(struct sim_site *site);
 
