@@ -132,7 +132,7 @@ crashfs_send() { # ledger, recipient, sessions, first number
 crashfs_load() {
     process_start sink "$LEDGER" sink "127.0.0.39:$sink_port" "$STATE/received"
     crashfs_send sink siapa@sink.test 4 1
-    crashfs_send local fadli@kawan.test 3 1000000
+    crashfs_send local fadli@kawan.test 2 1000000
     crashfs_send later nanti@nanti.test 1 2000000
     process_start user "$LEDGER" fetch "127.0.0.38:$pop3_port" fadli@kawan.test rahasia "$STATE/fetched" "$STATE/stop.user"
 }
@@ -167,12 +167,13 @@ crashfs_finish() {
     local sender
     : >"$STATE/stop"
     : >"$STATE/stop.user"
+    crashfs_tell 'delay 0' # nothing but time depends on it any more
     wait_until "$CRASHFS_PATIENCE_S" "the user to end" process_gone "${PROCESS_PIDS[user]}"
     for sender in sender-sink sender-local sender-later; do
         wait_until "$CRASHFS_PATIENCE_S" "$sender to end" process_gone "${PROCESS_PIDS[$sender]}"
     done
     process_start later "$LEDGER" sink "127.0.0.40:$later_port" "$STATE/received"
-    wait_until "${CRASH_DRAIN_S:-60}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
+    wait_until "${CRASH_DRAIN_S:-100}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
     kilat_stop "$CRASHFS_SERVER" || fail "kilatd did not end in good order"
 }
 
