@@ -46,6 +46,22 @@ crashfs_is() { # word value
     [ "$(crashfs_says "$1")" = "$2" ]
 }
 
+# Runs `total` rounds, at most `share_max` on one file system: "COMMAND SHARE", then all of it is made anew, because mailbox and
+# queue grow.
+crashfs_shares() { # total, share_max, command
+    local left=$1 share
+    while [ "$left" -gt 0 ]; do
+        share=$((left < $2 ? left : $2))
+        left=$((left - share))
+        rm -f "$STATE"/sent* "$STATE"/stop* "$STATE"/received* "$STATE"/fetched* "$STATE/log"/*
+        "$3" "$share"
+        process_stop sink || true
+        process_stop later || true
+        process_stop crashfs || true
+        rm -rf "${STATE:?}/mount" "${STATE:?}/$CRASHFS_SERVER"
+    done
+}
+
 # Mounts the file system and configures the server on it. More settings on standard input.
 crashfs_configure() {
     local home=$STATE/$CRASHFS_SERVER
@@ -173,7 +189,10 @@ crashfs_finish() {
         wait_until "$CRASHFS_PATIENCE_S" "$sender to end" process_gone "${PROCESS_PIDS[$sender]}"
     done
     process_start later "$LEDGER" sink "127.0.0.40:$later_port" "$STATE/received"
-    wait_until "${CRASH_DRAIN_S:-100}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || fail "the queue does not drain"
+    wait_until "${CRASH_DRAIN_S:-100}" "the queue to drain" kilat_queue_is_empty "$CRASHFS_SERVER" || {
+        kilat_ctl "$CRASHFS_SERVER" queue list | head -n 5 || true
+        fail "the queue does not drain"
+    }
     kilat_stop "$CRASHFS_SERVER" || fail "kilatd did not end in good order"
 }
 

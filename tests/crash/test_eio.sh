@@ -42,38 +42,47 @@ start_with_fault() {
 faults=0
 cuts=0
 refused_starts=0
-crashfs_configure <<<''
-crashfs_start
-crashfs_load
-for ((round = 1; round <= rounds; round++)); do
-    kind=${KINDS[round % ${#KINDS[@]}]}
-    what='' met=0
-    if ((RANDOM % 4 == 0)); then
-        crashfs_kill
-        cuts=$((cuts + 1))
-        what='one of them in a start, '
-        crashfs_tell "fail $kind $((1 + RANDOM % AMONG[$kind]))"
-        start_with_fault
-    fi
-    for ((fault = 0; fault < FAULTS; fault++)); do
-        before=$(crashfs_says failed)
-        crashfs_tell "fail $kind $((1 + RANDOM % AMONG[$kind]))"
-        wait_until "$REACHED_S" "$kind to fail" failed_reaches $((before + 1)) 2>/dev/null || break
-        met=$((met + 1))
+letters=0
+
+run_rounds() {
+    local round kind what met fault before wanted
+    crashfs_configure <<<''
+    crashfs_start
+    crashfs_load
+    for ((round = 1; round <= $1; round++)); do
+        kind=${KINDS[round % ${#KINDS[@]}]}
+        what='' met=0
+        if ((RANDOM % 4 == 0)); then
+            crashfs_kill
+            cuts=$((cuts + 1))
+            what='one of them in a start, '
+            crashfs_tell "fail $kind $((1 + RANDOM % AMONG[$kind]))"
+            start_with_fault
+        fi
+        for ((fault = 0; fault < FAULTS; fault++)); do
+            before=$(crashfs_says failed)
+            crashfs_tell "fail $kind $((1 + RANDOM % AMONG[$kind]))"
+            wait_until "$REACHED_S" "$kind to fail" failed_reaches $((before + 1)) 2>/dev/null || break
+            met=$((met + 1))
+        done
+        crashfs_tell "fail $kind 0"
+        faults=$((faults + met))
+        wanted=$(($(crashfs_sent) + 20 + RANDOM % 100))
+        wait_until 60 "letters in round $round" crashfs_sent_reach "$wanted" || fail "no letters are taken any more after $kind failed"
+        process_alive "$CRASHFS_SERVER" || fail "$kind failed, and kilatd ended"
+        if ((RANDOM % 2 == 0)); then
+            crashfs_cut none "$RANDOM"
+            cuts=$((cuts + 1))
+            what="${what}cut off, "
+            crashfs_start
+        fi
+        echo "round $round: $met times $kind, $what$(crashfs_sent) letters"
     done
-    crashfs_tell "fail $kind 0"
-    faults=$((faults + met))
-    wanted=$(($(crashfs_sent) + 20 + RANDOM % 100))
-    wait_until 60 "letters in round $round" crashfs_sent_reach "$wanted" || fail "no letters are taken any more after $kind failed"
-    process_alive "$CRASHFS_SERVER" || fail "$kind failed, and kilatd ended"
-    if ((RANDOM % 2 == 0)); then
-        crashfs_cut none "$RANDOM"
-        cuts=$((cuts + 1))
-        what="${what}cut off, "
-        crashfs_start
-    fi
-    echo "round $round: $met times $kind, $what$(crashfs_sent) letters"
-done
-crashfs_finish
-crashfs_judge $((cuts * 200))
-echo "$rounds rounds, $faults faults, $refused_starts starts refused with a sentence, $cuts cuts and kills"
+    crashfs_finish
+    crashfs_judge $((cuts * 200))
+    letters=$((letters + $(crashfs_sent)))
+}
+
+crashfs_shares "$rounds" 40 run_rounds
+echo "$rounds rounds, $faults faults, $refused_starts starts refused with a sentence, $cuts cuts and kills:" \
+    "of $letters letters answered 250 none missing, none altered"
