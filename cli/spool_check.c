@@ -72,7 +72,8 @@ static void print_people(const struct ctl_spool_run *run, const struct check *ch
     printf("  unfinished  %" PRIu64 " messages for %" PRIu64 " recipients, %" PRIu64
            " of them held\n",
            totals->messages, totals->open_units, totals->held);
-    printf("  finished    %" PRIu64 " messages, still on disk\n", totals->finished);
+    printf("  finished    %" PRIu64 " messages, still on disk behind the last checkpoint\n",
+           totals->finished);
     print_places(check);
     if (totals->damaged + totals->unreadable == 0)
         printf("  every byte verifies%s\n",

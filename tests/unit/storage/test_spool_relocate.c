@@ -1,5 +1,7 @@
 #include "spool_fixture.h"
 
+#include "storage/spool_inspect.h"
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -266,6 +268,70 @@ Test(spool_relocate, a_copy_carries_the_states)
         cr_assert_eq(unit.attempts, i + 1);
         cr_assert_eq(unit.next_s, 1000 + i);
     }
+    world_destroy(world);
+}
+
+struct outside {
+    struct spool_inspect *inspect;
+    uint32_t seen, cold;
+};
+
+static int add_size(void *context, struct slice piece)
+{
+    *(size_t *)context += piece.size;
+    return 0;
+}
+
+static int see_from_outside(void *context, const struct spool_recovered_message *message)
+{
+    struct outside *outside = context;
+    const struct owned *owned = owned_find(message->id);
+    size_t size = 0;
+
+    cr_assert(owned != NULL && owned->lives);
+    cr_assert(same(&message->location, &owned->location));
+    cr_assert_eq(spool_inspect_read(outside->inspect, &message->location, add_size, &size), 0);
+    cr_assert_eq(size, message->head_bytes + sizeof(body));
+    outside->seen++;
+    if (!owned->relocated)
+        return 0;
+    outside->cold++;
+    cr_assert(message->held);
+    cr_assert(slice_equal(message->reason, SLICE("not today")));
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert_eq(message->units[i].state, i == 1 ? SPOOL_UNIT_DONE : SPOOL_UNIT_WAITING);
+        cr_assert_eq(message->units[i].attempts, i + 1);
+        cr_assert_eq(message->units[i].next_s, 1000 + i);
+    }
+    return 0;
+}
+
+/* Goal: a tool that looks into the running spool finds each message where it lives, with what the copy says of it. */
+Test(spool_relocate, who_looks_from_outside_finds_the_copy)
+{
+    static const struct spool_inspect_events none;
+    struct world *world = world_create();
+    struct outside outside = {0};
+    struct buf error;
+    uint32_t living = 0;
+
+    open_owned(world);
+    post_many(world, 3 * PER_SEGMENT, 20);
+    age(world, 601);
+    relocate_round(world);
+    while (!spool_log_idle(&world->spool->j))
+        world_tick(world);
+    for (uint32_t i = 0; i < owner.count; i++)
+        living += owner.messages[i].lives;
+    buf_init(&error, 1000);
+    cr_assert_eq(spool_inspect_open(world->dir, &outside.inspect, &error), 0);
+    cr_assert_eq(spool_inspect_scan(outside.inspect, &none, &error), 0);
+    cr_assert_eq(spool_inspect_messages(outside.inspect, see_from_outside, &outside), 0);
+    cr_assert_eq(outside.seen, living);
+    cr_assert_gt(outside.cold, 0);
+    cr_assert_eq(spool_inspect_totals(outside.inspect)->damaged, 0);
+    spool_inspect_close(&outside.inspect);
+    buf_deinit(&error);
     world_destroy(world);
 }
 
