@@ -7,7 +7,9 @@
 #include "bench/floor.h"
 #include "bench/load_smtp.h"
 #include "bench/program.h"
+#include "bench/restart.h"
 #include "bench/sink.h"
+#include "bench/storage.h"
 
 struct subcommand {
     const char *name;
@@ -49,6 +51,22 @@ static const struct subcommand subcommands[] = {
      "    --seconds N                of each measured load (5)\n"
      "    --servers NAME,...         of kilatd, floor, postfix, postfix-tuned (all)\n"
      "    --json FILE                gets one object per run\n"},
+    {"storage", storage_main,
+     "storage --directory FOLDER [options] what the disk below FOLDER can promise\n"
+     "    --writers N                messages always under way (128)\n"
+     "    --size BYTES               of each message (4096, at most 65536)\n"
+     "    --rounds N, --seconds N    rounds, and how long each takes about (5 of 4)\n"
+     "    --long N                   afterwards N minutes without a pause, rates by minute\n"
+     "    --segment MIB              size of the spool's segments (64)\n"
+     "    --json FILE                gets one object\n"},
+    {"restart", restart_main,
+     "restart --directory FOLDER [options] a server that starts with millions of deferred "
+     "messages\n"
+     "    --messages N               in all spools (10,000,000)\n"
+     "    --spools N                 and as many shards (2)\n"
+     "    --size BYTES               of each message (512)\n"
+     "    --idle N                   seconds of watching its CPU while nothing is due (30)\n"
+     "    --json FILE                gets one object per start\n"},
 };
 
 static void print_help(void)

@@ -118,6 +118,7 @@ int program_run(const struct program *program)
     struct shard_params params = {.count = 1,
                                   .one_thread = true,
                                   .ring.buffer_count = program->buffer_count,
+                                  .ring.workers = program->workers,
                                   .start = start,
                                   .stop = stop,
                                   .signalled = signalled,

@@ -1,6 +1,6 @@
 /* bench/program.h - what the subcommands share: their options, one shard, an orderly end.
  *
- * A subcommand runs on one shard in its one thread, without workers: a load or a sink that is cheaper than
+ * A subcommand runs on one shard in its one thread, mostly without workers: a load or a sink that is cheaper than
  * what it measures needs no more, and whoever watches the machine has one thread to look at.
  */
 #ifndef KILAT_BENCH_PROGRAM_H
@@ -33,7 +33,8 @@ struct program {
     void (*stop)(struct shard *shard, void *context);
     void (*interrupted)(struct shard *shard); /* SIGINT or SIGTERM came */
     void *context;
-    uint32_t buffer_count; /* receive buffers, 0: the ring's default */
+    uint32_t buffer_count;       /* receive buffers, 0: the ring's default */
+    struct worker_pool *workers; /* NULL: jobs run inline */
 };
 /* Until shard_stop(). 0, or -errno when the ring or start() failed. Takes over SIGINT and SIGTERM. */
 int program_run(const struct program *program);
