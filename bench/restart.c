@@ -25,6 +25,7 @@
 #define DUE_MESSAGES 1000u
 #define DESTINATIONS 10000u
 #define SPOOLS_MAX 64u
+#define NOBODY_PORT 9u /* discard: nobody listens there */
 
 struct restart {
     const char *directory, *json_path;
@@ -97,7 +98,8 @@ static uint64_t arrived(const struct restart *restart)
 
 /* ---- the server ----------------------------------------------------------------------------------- */
 
-static int write_settings(const struct restart *restart)
+/* `second_port`: where the mail of second.due.test goes. */
+static int write_settings(const struct restart *restart, uint32_t second_port)
 {
     char path[4200];
     FILE *file;
@@ -115,10 +117,12 @@ static int write_settings(const struct restart *restart)
                  "relay_networks = {\"127.0.0.0/8\"}\nsmtp_listen = {\"127.0.0.1:%u\"}\n"
                  "pop3_listen = {}\ndns_servers = {\"127.0.0.1:9\"}\n"
                  "allow_private_mail_hosts = true\n"
+                 "route \"second.due.test\" { via = \"127.0.0.1:%u\" }\n"
                  "route \"*\" { via = \"127.0.0.1:%u\" }\n",
                  SERVER_USER, restart->scratch, restart->scratch, restart->scratch,
                  restart->scratch, restart->scratch, (unsigned long long)restart->spools,
-                 netaddr_port(&restart->listen), netaddr_port(&restart->sink_address)) > 0;
+                 netaddr_port(&restart->listen), second_port,
+                 netaddr_port(&restart->sink_address)) > 0;
     return fclose(file) == 0 && ok ? 0 : -EIO;
 }
 
@@ -395,7 +399,7 @@ static int run(struct restart *restart)
     if (r == 0)
         r = fill_all(restart);
     if (r == 0)
-        r = write_settings(restart);
+        r = write_settings(restart, NOBODY_PORT);
     if (r == 0)
         r = start_sink(restart);
     if (r < 0)
@@ -410,6 +414,9 @@ static int run(struct restart *restart)
     if (r < 0)
         return r;
     print_seen("a stop", &stopped);
+    r = write_settings(restart, netaddr_port(&restart->sink_address));
+    if (r < 0)
+        return r;
     r = watch_start(restart, &killed);
     end_server(restart, SIGTERM);
     if (r < 0)
@@ -437,7 +444,7 @@ int restart_main(int argc, char **argv)
         {"--directory", OPTION_TEXT, &restart.directory, 0, 0, NULL},
         {"--messages", OPTION_U64, &restart.messages, 1, 1000000000, NULL},
         {"--spools", OPTION_U64, &restart.spools, 1, SPOOLS_MAX, NULL},
-        {"--size", OPTION_U64, &restart.body_bytes, 1, 65536, NULL},
+        {"--size", OPTION_U64, &restart.body_bytes, 2, 65536, NULL},
         {"--idle", OPTION_U64, &restart.idle_s, 1, 3600, NULL},
         {"--json", OPTION_TEXT, &restart.json_path, 0, 0, NULL},
         {.name = NULL}};

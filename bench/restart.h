@@ -2,7 +2,7 @@
  * what it needs.
  *
  * The spools are filled by our own queue in this process, one after the other: every message is tried once, refused for
- * now, and waits a day; the last few are ready. Then the server beside this program is started on them, afresh and after
+ * now, and waits a day; the last few are ready (half of them for a host that can only be reached at the second start). Then the server beside this program is started on them, afresh and after
  * kill -9, and watched from outside: the time to the first 250 for new mail, to the first old letter at the next host, and
  * until everything is known again; its memory; its CPU while nothing is due.
  */
@@ -18,7 +18,7 @@ struct restart_fill {
     const char *path; /* of the spool's directory */
     uint32_t number;
     uint64_t messages;     /* deferred by a day */
-    uint64_t due;          /* ready: their domain is due.test */
+    uint64_t due;          /* ready: half of them for first.due.test, half for second.due.test */
     uint64_t destinations; /* that the deferred ones go to */
     uint64_t body_bytes;
 };

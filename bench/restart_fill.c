@@ -108,8 +108,8 @@ static void submit(struct filling *filling, uint64_t number)
                        (unsigned long long)number,
                        (unsigned long long)(number % filling->fill->destinations));
     else
-        (void)snprintf(letter->text, sizeof(letter->text), "orang%llu@due.test",
-                       (unsigned long long)number);
+        (void)snprintf(letter->text, sizeof(letter->text), "orang%llu@%s.due.test",
+                       (unsigned long long)number, number % 2 == 0 ? "first" : "second");
     letter->recipient = slice_cstr(letter->text);
     letter->submission = (struct queue_submission){
         .sender = SLICE("pengirim@restart.bench.test"),
@@ -150,7 +150,7 @@ static void resolve(void *context, uint32_t destination, struct slice name)
 {
     struct filling *filling = context;
 
-    if (slice_equal(name, SLICE("due.test")))
+    if (slice_equal(name, SLICE("first.due.test")) || slice_equal(name, SLICE("second.due.test")))
         return; /* never answered here: it stays ready */
     queue_resolved(filling->queue, destination, SLICE("later.test"), DAY_OF_MS);
 }
@@ -294,8 +294,10 @@ int restart_fill_run(const struct restart_fill *fill)
             ? -ENOMEM
             : worker_pool_create(1, 1, &program.workers);
     if (r == 0) {
-        for (uint64_t i = 0; i < fill->body_bytes; i++)
-            filling.body[i] = i % 72 == 70 ? '\r' : i % 72 == 71 ? '\n' : (uint8_t)('a' + i % 26);
+        for (uint64_t i = 0; i < fill->body_bytes; i++) /* lines, the last one ended as well */
+            filling.body[i] = (fill->body_bytes - i) % 72 == 2   ? '\r'
+                              : (fill->body_bytes - i) % 72 == 1 ? '\n'
+                                                                 : (uint8_t)('a' + i % 26);
         r = program_run(&program);
         worker_pool_destroy(&program.workers);
     }
