@@ -81,18 +81,18 @@ void clock_check(struct queue *queue)
     }
 }
 
-void clock_compare(struct queue *queue, uint32_t newest_s)
+void clock_compare(struct queue *queue, uint32_t newest_from_s, uint32_t newest_to_s)
 {
     uint64_t wall_s = queue_wall_s(queue);
 
-    if (newest_s == 0 || queue->clock_doubted)
+    if (newest_to_s == 0 || queue->clock_doubted)
         return;
-    if (wall_s + CLOCK_SLACK_S < newest_s)
+    if (wall_s + CLOCK_SLACK_S < newest_from_s)
         doubt(queue, "the wall clock is behind the newest record",
-              (int64_t)newest_s - (int64_t)wall_s);
-    else if (wall_s > newest_s + CLOCK_GAP_S)
+              (int64_t)newest_from_s - (int64_t)wall_s);
+    else if (wall_s > newest_to_s + CLOCK_GAP_S)
         doubt(queue, "the wall clock is more than 48 hours ahead of the newest record",
-              (int64_t)wall_s - (int64_t)newest_s);
+              (int64_t)wall_s - (int64_t)newest_to_s);
 }
 
 void queue_clock_accept(struct queue *queue)

@@ -305,7 +305,8 @@ struct queue_part {
     uint64_t first_id; /* the first of this life */
     uint32_t youngest; /* the last of its messages in the order */
     uint32_t aging;    /* the oldest one not looked at for expiry */
-    uint32_t newest_s; /* wall clock; of what it brought back: a record was made at or after this */
+    /* Wall clock; of what it brought back: the newest record was made between these two. */
+    uint32_t newest_from_s, newest_to_s;
     uint32_t messages, units, damaged_units;
     uint64_t unreadable_units; /* of envelopes that are none of ours: counted, not in the index */
     struct queue_conservation done; /* all but set_aside and queued */
@@ -487,8 +488,8 @@ void image_relocated(void *context, uint64_t id, const struct spool_location *fr
 /* clock.c */
 void clock_init(struct queue *queue);
 void clock_check(struct queue *queue); /* looks for a jump and for the end of a doubt */
-/* What a spool brought back was made at or after `newest_s`. */
-void clock_compare(struct queue *queue, uint32_t newest_s);
+/* The newest record of a spool was made between these two; 0: it has none. */
+void clock_compare(struct queue *queue, uint32_t newest_from_s, uint32_t newest_to_s);
 uint64_t clock_age_s(const struct queue *queue); /* wall clock as ages are counted */
 bool clock_expired(const struct queue *queue, uint64_t expires_wall_s);
 int64_t clock_offset_s(const struct queue *queue); /* wall clock less monotonic seconds, now */

@@ -169,15 +169,17 @@ static bool of_earlier_life(const struct queue_part *part, uint64_t id)
 
 /* ---- the image ----------------------------------------------------------------------------------- */
 
-/* A record was made at this time or after it. A retry is noted when it is put off, for no longer than the longest wait. */
+/* A retry does not say when it was put off: before its time came, and no longer before than the settings have ever
+ * allowed to wait, whatever they say now. */
+#define RETRY_WAIT_S (2 * 24 * 3600u) /* the largest retry_max, */
+#define RETRY_JITTER_S (RETRY_WAIT_S / 8)
+
 static void seen(struct queue_part *part, uint32_t arrival_s, uint32_t next_s)
 {
-    uint32_t wait_s = part->queue->config.retry_max_ms / SECOND_MS;
-
-    wait_s += wait_s / 8 + 1;
-    part->newest_s = MAX(part->newest_s, arrival_s);
-    if (next_s > wait_s)
-        part->newest_s = MAX(part->newest_s, next_s - wait_s);
+    part->newest_from_s = MAX(part->newest_from_s, arrival_s);
+    part->newest_to_s = MAX(part->newest_to_s, MAX(arrival_s, next_s));
+    if (next_s > RETRY_WAIT_S + RETRY_JITTER_S)
+        part->newest_from_s = MAX(part->newest_from_s, next_s - (RETRY_WAIT_S + RETRY_JITTER_S));
 }
 
 static int check_item(const struct restore *restore, const struct spool_image_item *item)

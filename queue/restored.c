@@ -501,7 +501,7 @@ void restore_run(struct queue_part *part)
             queue_poke(queue);
             return;
         }
-        clock_compare(queue, part->newest_s);
+        clock_compare(queue, part->newest_from_s, part->newest_to_s);
         part->restore->next = part_first(part);
         part->state = PART_SCHEDULING;
         tell(part);

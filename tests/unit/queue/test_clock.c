@@ -184,6 +184,21 @@ Test(clock, a_retry_is_a_record)
     world_destroy(world);
 }
 
+/* Goal: a retry that waits longer than today's settings allow was put off under others; it does not come from the future. */
+Test(clock, shorter_waits_raise_no_doubt)
+{
+    struct world *world = world_started();
+
+    world->config.retry_first_ms = world->config.retry_max_ms = DAY_MS;
+    queue_configure(world->queues[0], &world->config);
+    world_submit(world, 0, "a@x.net", "later@b.mx");
+    world_checkpoint(world, 0);
+    world->config.retry_first_ms = world->config.retry_max_ms = MINUTE_MS;
+    away(world, 60);
+    cr_expect_not(doubted(world));
+    world_destroy(world);
+}
+
 Test(clock, an_empty_spool_says_nothing)
 {
     struct world *world = world_started();
