@@ -123,6 +123,8 @@ static void node_spool_configure(const struct node_spool *spool, const char *pat
         .hot_bytes_max = spool->own ? hot : MIN(hot, SPOOLS_GATHER_BYTES_MAX),
         .gather_bytes_max = SPOOLS_GATHER_BYTES_MAX,
         .journal_flush_ms = SPOOLS_JOURNAL_FLUSH_MS,
+        .checkpoint_bytes = settings->checkpoint_bytes,
+        .checkpoint_ms = (uint32_t)settings->checkpoint_interval_ms,
         .reclaim_after_s = (uint32_t)(settings->reclaim_after_ms / SECOND_MS),
         .reclaim_live_percent = (uint32_t)settings->reclaim_live_percent,
         .keep_free_bytes = settings->keep_free_bytes,

@@ -200,7 +200,12 @@ static const struct setting rows[] = {
     {BYTES(segment_bytes, MIB, 64 * MIB, GIB),
      .doc = "Size of a segment of the queue's log; written before it is used."},
     {NUMBER(spare_segments, 1, 1, 64), .doc = "Segments prepared ahead of need, per shard."},
-    {DURATION(reclaim_after, MINUTE_MS, 10 * MINUTE_MS, 7 * DAY_MS),
+    {BYTES(checkpoint_bytes, MIB, 256 * MIB, 64 * GIB),
+     .doc = "A checkpoint of the queue is written after so much was appended to its log: less of "
+            "it is read at the next start, and more written meanwhile."},
+    {DURATION(checkpoint_interval, SECOND_MS, MINUTE_MS, DAY_MS),
+     .doc = "Or after this time, when anything was appended."},
+    {DURATION(reclaim_after, SECOND_MS, 10 * MINUTE_MS, 7 * DAY_MS),
      .doc = "What is still needed of a segment this old is copied to the cold lane, so that the "
             "segment can be used again, when little of it is (reclaim_live_percent)."},
     {NUMBER(reclaim_live_percent, 1, 30, 90),

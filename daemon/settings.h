@@ -53,6 +53,7 @@ struct settings {
     /* the queue */
     uint64_t segment_bytes;
     uint64_t spare_segments;
+    uint64_t checkpoint_bytes, checkpoint_interval_ms;
     uint64_t reclaim_after_ms, reclaim_live_percent;
     uint64_t keep_free_bytes;
     bool force_file_system;

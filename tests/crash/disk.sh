@@ -68,6 +68,11 @@ route "*" { via = "127.0.0.35:$sink_port" }
 route "nanti.test" { via = "127.0.0.36:$later_port" }
 retry_first = 1s
 site_backoff_first = 1s
+# What otherwise takes minutes happens within the recording.
+checkpoint_bytes = 4M
+checkpoint_interval = 1s
+reclaim_after = 1s
+reclaim_live_percent = 60
 END
     # Small segments fill up, die and are used again within the recording.
     sed -i 's/^segment_bytes.*/segment_bytes = 2M/' "$STATE/$DISK_SERVER/kilat.conf"
@@ -111,6 +116,8 @@ disk_load() {
     for part in 1 2; do
         wait_until "$DISK_PATIENCE_S" "a third of the letters" disk_sent_reach local $((before + DISK_LETTERS * part / 3))
         kilat_kill "$DISK_SERVER"
+        report_now_ms >>"$STATE/interruptions"
+        echo >>"$STATE/interruptions"
         kilat_start "$DISK_SERVER"
     done
     wait_until "$DISK_PATIENCE_S" "all letters" disk_sent_reach local $((before + DISK_LETTERS))
@@ -130,8 +137,8 @@ disk_record() { # file system
     rm -f "$STATE"/memory/*
     disk_generation=0
     disk_make "$1" "$STATE/memory/base"
-    touch "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched}
-    truncate -s 0 "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched}
+    touch "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched,interruptions}
+    truncate -s 0 "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched,interruptions}
     disk_begin "$1"
     disk_shards=$((1 + RANDOM % 2))
     KILAT_SHARDS=$disk_shards disk_configure
@@ -151,10 +158,11 @@ disk_record_again() { # file system
     rm -f "$STATE"/memory/{image,base,durable,durable.at}
     mv "$STATE/memory/next" "$STATE/memory/base"
     truncate -s "${facts[2]}" "$STATE/sent.sink"
-    truncate -s "${facts[4]}" "$STATE/sent.local"
-    truncate -s "${facts[6]}" "$STATE/sent.later"
-    truncate -s "${facts[8]}" "$STATE/received"
-    truncate -s "${facts[10]}" "$STATE/fetched"
+    truncate -s "${facts[3]}" "$STATE/sent.local"
+    truncate -s "${facts[4]}" "$STATE/sent.later"
+    truncate -s "${facts[5]}" "$STATE/received"
+    truncate -s "${facts[6]}" "$STATE/fetched"
+    tail -n 1 "$STATE/received" | cut -d ' ' -f 3 >>"$STATE/interruptions"
     disk_begin "$1"
     disk_from=$("$RECORDER" now "$STATE/memory")
     kilat_start "$DISK_SERVER"
@@ -169,7 +177,14 @@ disk_begin() {
     disk_mount_recorded "$1"
 }
 
+# What the spools did since the server's last start, so that one sees what was cut.
+disk_spool_says() {
+    printf '%s: ' "$1"
+    kilat_ctl "$DISK_SERVER" --json status | grep -oE '"(segments_reused|segments_removed|relocated|relocated_bytes|checkpoints[a-z_]*)": ?[0-9]+' | tr -d '"' | paste -sd ' '
+}
+
 disk_end() {
+    disk_spool_says "$1"
     kilat_stop "$DISK_SERVER" || fail "kilatd did not end in good order"
     process_stop sink || true
     umount "$STATE/$DISK_SERVER"
@@ -187,6 +202,24 @@ disk_end() {
 # The numbers in the first `bytes` of a ledger, sorted.
 disk_numbers() {
     head -c "$2" "$1" | cut -d ' ' -f 1 | LC_ALL=C sort -u
+}
+
+# Of the sink's ledger on standard input: the numbers of letters known as delivered, because the sink had them a second before
+# it fell silent, and no kill or earlier cut came within a second of that.
+disk_early() {
+    awk -v interruptions="$(paste -sd ' ' "$STATE/interruptions")" '
+        { taken_ms[$1] = $3; last_ms = $3 }
+        END {
+            count = split(interruptions, at_ms, " ")
+            for (number in taken_ms) {
+                known = taken_ms[number] < last_ms - 1000
+                for (i = 1; i <= count; i++)
+                    if (taken_ms[number] > at_ms[i] - 1000 && taken_ms[number] < at_ms[i] + 1000)
+                        known = 0
+                if (known)
+                    print number
+            }
+        }'
 }
 
 # The numbers with `word` in the ledger of the user, sorted.
@@ -207,13 +240,12 @@ disk_queue_is_empty() {
 # What the ledgers say at the cut. Of letters to others: owed (answered 250, not at the sink), before (at the sink), early (at
 # the sink for a second, so known as delivered). Of local ones: owed.local (answered 250, no QUIT about them), gone.
 disk_ledgers() {
-    local sink=$1 local_bytes=$3 later=$5 received=$7 received_before=$8 fetched=$9
+    local sink=$1 local_bytes=$2 later=$3 received=$4 fetched=$5
     rm -rf "$STATE/cut"
     mkdir "$STATE/cut"
     { disk_numbers "$STATE/sent.sink" "$sink" && disk_numbers "$STATE/sent.later" "$later"; } | LC_ALL=C sort >"$STATE/cut/promised"
     disk_numbers "$STATE/received" "$received" >"$STATE/cut/before"
-    head -c "$received" "$STATE/received" | tail -c +$((received_before + 1)) | cut -d ' ' -f 1 | LC_ALL=C sort -u >"$STATE/cut/recent"
-    LC_ALL=C comm -23 "$STATE/cut/before" "$STATE/cut/recent" >"$STATE/cut/early"
+    head -c "$received" "$STATE/received" | disk_early | LC_ALL=C sort >"$STATE/cut/early"
     LC_ALL=C comm -23 "$STATE/cut/promised" "$STATE/cut/before" >"$STATE/cut/owed"
     head -c "$fetched" "$STATE/fetched" >"$STATE/cut/fetched"
     disk_numbers "$STATE/sent.local" "$local_bytes" | LC_ALL=C comm -23 - <(disk_fetched leaving) >"$STATE/cut/owed.local"
@@ -265,7 +297,7 @@ disk_judge() { # cut
 disk_cut() {
     local kind=$1 moment=$2 fate=$3 seed=$4 cut facts doubles
     read -ra facts < <("$RECORDER" cut "$STATE/memory" "$moment" "$fate" "$seed" "$STATE/memory/cut")
-    [ ${#facts[@]} = 14 ] || fail "$kind: the disk at moment $moment could not be built"
+    [ ${#facts[@]} = 8 ] || fail "$kind: the disk at moment $moment could not be built"
     cut="$kind, recording $disk_generation, cut at moment $moment, $fate $seed (${facts[1]} of ${facts[0]} pending writes there)"
     disk_ledgers "${facts[@]:2}"
     mount -t "$kind" -o loop "$STATE/memory/cut" "$STATE/$DISK_SERVER" || fail "$cut: the file system does not mount"

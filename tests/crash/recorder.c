@@ -43,6 +43,6 @@ int main(int argc, char **argv)
             "begin anew\n"
             "    prints its pending writes, those of them that are whole or in part on the disk, "
             "and of each ledger\n"
-            "    its bytes at MOMENT and a second before\n");
+            "    its bytes at MOMENT\n");
     return 2;
 }

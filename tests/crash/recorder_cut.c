@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define COPY_BYTES (1u << 20)
-#define BEFORE_NS 1000000000u
 #define PENDING_TRIES                                                                              \
     4 /* a moment with nothing pending is the dullest: so often another one is looked for */
 
@@ -238,24 +237,6 @@ static bool apply_pending(const struct recording *recording, const struct record
     return kept > 0;
 }
 
-/* How long ledger `which` was a while before it last grew to what it was at `cut`. Counted from there and not from the
- * cut, because while a server is down its ledgers stand still, and what was in doubt stays in doubt. */
-static uint64_t ledger_before(const struct recording *recording, const struct recorder_op *cut,
-                              int which)
-{
-    uint64_t grown_ns = cut->arrived_ns, bytes = 0;
-
-    for (size_t i = 0; i < recording->count; i++)
-        if (recording->ops[i].ledger_bytes[which] == cut->ledger_bytes[which] &&
-            recording->ops[i].arrived_ns < grown_ns)
-            grown_ns = recording->ops[i].arrived_ns;
-    for (size_t i = 0; i < recording->count; i++)
-        if (recording->ops[i].arrived_ns + BEFORE_NS <= grown_ns &&
-            recording->ops[i].ledger_bytes[which] > bytes)
-            bytes = recording->ops[i].ledger_bytes[which];
-    return bytes;
-}
-
 static const struct recorder_op *op_at(const struct recording *recording, uint64_t moment)
 {
     for (size_t i = 0; i < recording->count; i++)
@@ -300,7 +281,7 @@ int recorder_cut(int argc, char **argv)
     }
     printf("%zu %zu", pending, kept);
     for (int i = 0; i < RECORDER_LEDGERS_MAX; i++)
-        printf(" %" PRIu64 " %" PRIu64, cut->ledger_bytes[i], ledger_before(&recording, cut, i));
+        printf(" %" PRIu64, cut->ledger_bytes[i]);
     printf("\n");
     return 0;
 }
