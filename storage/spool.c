@@ -147,6 +147,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     list_init(&spool->idle_segments);
     spool_reuse_init(spool);
     spool_relocate_init(spool);
+    spool_scrub_init(spool);
     list_init(&spool->hot_groups);
     list_init(&spool->room_waiters);
     timer_init(&spool->journal_timer, spool_journal_timer_fire);
@@ -162,6 +163,7 @@ static void spool_free(struct spool *spool)
     shard_undefer(&spool->stop_task);
     shard_undefer(&spool->restore_task);
     spool_relocate_deinit(spool);
+    spool_scrub_deinit(spool);
     (void)spool_restore_end(spool);
     spool_checkpoint_deinit(spool);
     free(spool->old_journals);
@@ -236,7 +238,8 @@ static bool stop_complete(struct spool *spool)
     spool_log_flush(&spool->j);
     if (!spool_log_idle(&spool->j) || !spool_log_idle(&spool->r) || spool->reads_in_flight > 0 ||
         spool->super_op.in_flight || spool->d.maker.op.in_flight || spool->j.maker.op.in_flight ||
-        spool->r.maker.op.in_flight || spool->reuse.op.in_flight || !spool_relocate_idle(spool))
+        spool->r.maker.op.in_flight || spool->reuse.op.in_flight || !spool_relocate_idle(spool) ||
+        spool->scrub.busy)
         return false;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         if (spool->segments[i]->open_op.in_flight)
@@ -305,11 +308,14 @@ void spool_counters(const struct spool *spool, struct spool_counters *ret_counte
     ret_counters->segments = spool->segment_count;
     ret_counters->spare_segments = spares;
     ret_counters->direct = spool->direct;
+    ret_counters->spare_low = spool->d.maker.error != 0;
     ret_counters->disk_bytes = spool->d.maker.spare_count * spool->d.segment_bytes +
                                spool->j.maker.spare_count * spool->j.segment_bytes +
                                (uint64_t)(spool->j.maker.next_number - 1) * spool->j.segment_bytes;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         ret_counters->disk_bytes += spool->segments[i]->size_bytes;
         ret_counters->live_bytes += spool->segments[i]->live_bytes;
+        ret_counters->segments_cold += spool->segments[i]->stream == 'R';
+        ret_counters->segments_damaged += spool->segments[i]->damaged;
     }
 }

@@ -42,6 +42,8 @@ struct spool_location {
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
+#define SPOOL_SCRUB_NEVER UINT32_MAX
+
 struct spool_config {
     const char *path;        /* the spool's directory; made when missing (its parent must exist) */
     uint32_t number;         /* 0..1023, the high bits of its ids */
@@ -53,6 +55,8 @@ struct spool_config {
     uint32_t journal_flush_ms; /* J is flushed lazily after this (20) or 64 KiB */
     /* What is left of a segment this old is copied to the cold lane (0: 600), when it is less than so much (0: 30). */
     uint32_t reclaim_after_s, reclaim_live_percent;
+    uint32_t
+        scrub_kib_per_s; /* how fast sealed segments are read to find damage; 0: 1024; SPOOL_SCRUB_NEVER */
     /* Of the file system: accepting leaves them, besides what the spool itself keeps in reserve. */
     uint64_t keep_free_bytes;
     /* A checkpoint is written when so much was appended to the logs since the last one (0: 256 MiB), or after this, if
@@ -288,10 +292,14 @@ struct spool_counters {
     uint64_t relocated_bytes; /* written to the cold lane */
     uint64_t live_bytes;      /* of records that are needed */
     uint64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* written in this life */
-    uint64_t segments_reused;    /* became spares again while running */
-    uint64_t segments_removed;   /* were not needed as spares either */
-    uint64_t segments_set_aside; /* damaged: moved to quarantine/ */
-    bool direct;                 /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
+    uint64_t segments_cold,
+        segments_damaged; /* of `segments`: of the cold lane; damaged and still needed */
+    uint64_t scrubbed_bytes, scrub_damaged; /* read to find damage; found in this way */
+    uint64_t segments_reused;               /* became spares again while running */
+    uint64_t segments_removed;              /* were not needed as spares either */
+    uint64_t segments_set_aside;            /* damaged: moved to quarantine/ */
+    bool spare_low; /* the disk is full: accepting has come to what it leaves to others */
+    bool direct;    /* O_DIRECT + RWF_DSYNC, otherwise write + fdatasync */
 };
 void spool_counters(const struct spool *spool, struct spool_counters *ret_counters);
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define LOW_WATER_DIVISOR 8
+
 int spool_ready(const struct spool *spool)
 {
     int r = spool_log_error(&spool->d);
@@ -20,6 +22,13 @@ int spool_ready(const struct spool *spool)
     return r < 0 ? r : -EIO;
 }
 
+/* Before accepting ends for want of spares it slows down: peers wait for smaller groups. */
+static uint64_t gather_limit(const struct spool *spool)
+{
+    return spool->d.maker.error == 0 ? spool->config.gather_bytes_max
+                                     : spool->config.gather_bytes_max / LOW_WATER_DIVISOR;
+}
+
 int spool_admit(struct spool *spool, uint64_t record_bytes, bool urgent)
 {
     struct spool_log *log = &spool->d;
@@ -29,8 +38,7 @@ int spool_admit(struct spool *spool, uint64_t record_bytes, bool urgent)
         r = 0; /* it is what the last spare is for */
     if (r < 0)
         return r;
-    if (log->pending_bytes != 0 &&
-        log->pending_bytes + record_bytes > spool->config.gather_bytes_max)
+    if (log->pending_bytes != 0 && log->pending_bytes + record_bytes > gather_limit(spool))
         return -EAGAIN;
     return 0;
 }
@@ -314,7 +322,7 @@ void spool_room_check(struct spool *spool)
 
     list_init(&waiting);
     list_splice_back(&waiting, &spool->room_waiters);
-    while (spool->d.pending_bytes < spool->config.gather_bytes_max || spool->d.pending_bytes == 0 ||
+    while (spool->d.pending_bytes < gather_limit(spool) || spool->d.pending_bytes == 0 ||
            spool_log_error(&spool->d) < 0) {
         node = list_pop_front(&waiting);
         if (node == NULL)

@@ -159,6 +159,8 @@ static void checkpoint_failed(struct spool *spool, int error)
                   log_u64("number", checkpoint->places.number),
                   log_cstr("error", strerror(-error)));
     }
+    if (error == -ENOSPC || error == -EDQUOT)
+        spool_maker_yield(&spool->d.maker); /* the next try has that much */
     checkpoint->error = error;
     job_begin(spool, SPOOL_CHECKPOINT_ABANDON, spool_checkpoint_abandon_job);
 }

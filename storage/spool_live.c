@@ -335,6 +335,7 @@ void spool_live_restored(struct spool *spool)
             i++;
     }
     spool_relocate_start(spool);
+    spool_scrub_start(spool);
 }
 
 void spool_live_deinit(struct spool *spool)

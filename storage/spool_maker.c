@@ -123,6 +123,13 @@ static int maker_fill_job(struct ring_op *op)
     return r;
 }
 
+static int maker_yield_job(struct ring_op *op)
+{
+    struct spool_maker *maker = CONTAINER_OF(op, struct spool_maker, op);
+
+    return file_unlink(maker->spare_fd, maker->name);
+}
+
 /* ---- what is to be done next ---------------------------------------------------------------- */
 
 /* The last spare is nothing that accepting may use (QUEUE I22): it is for reports, for the cold lane, and goes to make room
@@ -201,6 +208,18 @@ void spool_maker_run(struct spool_maker *maker)
         maker_begin_fill(maker);
 }
 
+void spool_maker_yield(struct spool_maker *maker)
+{
+    struct spool *spool = maker->log->spool;
+
+    if (maker->step != SPOOL_MAKER_IDLE || maker->spare_count == 0 || spool->stopping)
+        return;
+    maker->step = SPOOL_MAKER_YIELD;
+    maker->spare = maker->spares[--maker->spare_count];
+    spool_segment_name((char)byte_lower((uint8_t)maker->log->stream), maker->spare, maker->name);
+    ring_job(spool->shard->ring, &maker->op, RING_JOB_FILE, maker_yield_job);
+}
+
 /* D has a spare, or cannot get one: the cold lane may be waiting for it. */
 static void maker_share(struct spool *spool)
 {
@@ -259,6 +278,8 @@ static void maker_done(struct ring_op *op)
         return;
     }
     maker->step = SPOOL_MAKER_IDLE;
+    if (step == SPOOL_MAKER_YIELD)
+        r = -ENOSPC; /* whatever became of the file, others go first for a second */
     if (step == SPOOL_MAKER_ACTIVATE && maker->refused) {
         (void)spool_maker_add_spare(maker->source, maker->spare); /* there was room for it */
     } else if (step == SPOOL_MAKER_ACTIVATE) {
@@ -267,7 +288,7 @@ static void maker_done(struct ring_op *op)
         maker->next_number++;
         if (r == 0)
             r = maker_activated(maker);
-    } else if (r == 0) {
+    } else if (step == SPOOL_MAKER_FILL && r == 0) {
         r = spool_maker_add_spare(maker, maker->fill_number);
     }
     if (r < 0) {

@@ -82,6 +82,7 @@ struct spool_segment {
     bool sealed;
     bool earlier;               /* of an earlier life, and not all of that has been presented yet */
     bool damaged;               /* goes to quarantine/ instead of being used again */
+    uint64_t scrubbed_ns;       /* 0: never */
     uint64_t relocate_ns;       /* not before: what lives there could not be moved just now */
     bool failed;                /* a write to it failed: its blocks are not used again */
     struct list_node dead_node; /* of spool->dead_segments: nothing on it is needed */
@@ -205,7 +206,12 @@ void spool_reuse_run(struct spool *spool);
 /* ---- segments ahead of need (spool_maker.c) ------------------------------------------------- */
 
 /* Keeps one activated segment and a number of spares ahead of a log, by jobs. */
-enum spool_maker_step { SPOOL_MAKER_IDLE, SPOOL_MAKER_FILL, SPOOL_MAKER_ACTIVATE };
+enum spool_maker_step {
+    SPOOL_MAKER_IDLE,
+    SPOOL_MAKER_FILL,
+    SPOOL_MAKER_ACTIVATE,
+    SPOOL_MAKER_YIELD
+};
 struct spool_maker {
     struct spool_log *log;
     struct ring_op op;
@@ -238,6 +244,9 @@ bool spool_maker_wants(const struct spool_maker *maker, uint64_t size_bytes);
 void spool_maker_run(struct spool_maker *maker);
 /* The same without waiting for the retry: something has changed. */
 void spool_maker_hurry(struct spool_maker *maker);
+/* Gives a spare's space back, if there is one: a checkpoint found the disk full, and without one J cannot be used again. It
+ * is not filled anew for a second. */
+void spool_maker_yield(struct spool_maker *maker);
 
 /* ---- the cold lane (spool_relocate.c) -------------------------------------------------------- */
 
@@ -319,6 +328,25 @@ void spool_moving_chunk(struct spool *spool, const struct spool_record *record,
 void spool_moving_chunk_durable(struct spool *spool, const struct spool_copy *copy);
 void spool_moving_finish(struct spool *spool);
 void spool_moving_drop(struct spool *spool);
+
+/* ---- damage found in time (spool_scrub.c) ----------------------------------------------------- */
+
+struct spool_scrub {
+    struct timer timer;
+    struct ring_op op;
+    struct spool_segment_waiter waiter;
+    bool busy;                     /* opening or reading */
+    bool again;                    /* the one re-read of this window is under way */
+    struct spool_segment *segment; /* held until it is through */
+    uint8_t *window;
+    uint64_t offset;
+    uint64_t hole;                         /* where blocks without a group begin; 0: nowhere */
+    uint64_t last_lsn;                     /* of the group before */
+    uint64_t hole_before, last_lsn_before; /* when the window began */
+};
+void spool_scrub_init(struct spool *spool);
+void spool_scrub_deinit(struct spool *spool);
+void spool_scrub_start(struct spool *spool);
 
 /* ---- group memory (spool_group.c) ----------------------------------------------------------- */
 
@@ -516,6 +544,7 @@ struct spool {
         dead_segments; /* oldest first; J is not durable far enough yet, or the job is busy */
     struct spool_reuse reuse;
     struct spool_relocate relocate;
+    struct spool_scrub scrub;
     uint32_t exports;            /* being made: no segment goes */
     struct list_node hot_groups; /* oldest first, none with readers */
     uint64_t hot_bytes;

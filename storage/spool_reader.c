@@ -105,6 +105,7 @@ static void fetch_read_done(struct ring_op *op)
     spool_segment_unpin(fetch->segment);
     if (r < 0 && !fetch->reader->closing) {
         spool->counters.damaged++;
+        fetch->segment->damaged = true; /* never used again */
         r = r == -EBADMSG ? -EBADMSG : -EIO;
         spool_id_format(fetch->reader->info.id, id);
         log_event(spool->shard->log, LOG_ERROR, "spool.read.failed",

@@ -97,7 +97,8 @@ static void reuse_begin(struct spool *spool, struct spool_segment *segment)
     spool_segment_name(segment->stream, segment->number & ~SPOOL_COLD, reuse->name);
     if (segment->damaged) {
         job = reuse_quarantine_job;
-    } else if (!segment->failed && spool_maker_wants(maker, segment->size_bytes)) {
+    } else if (!segment->failed && spool->j.maker.error == 0 &&
+               spool_maker_wants(maker, segment->size_bytes)) {
         reuse->maker = maker;
         reuse->spare_number = maker->next_spare++;
         spool_segment_name((char)byte_lower((uint8_t)maker->log->stream), reuse->spare_number,
@@ -146,6 +147,10 @@ static void reuse_done(struct ring_op *op)
         reuse->maker->error = 0; /* a full disk has room for one more segment now */
         spool_log_segment_ready(reuse->maker->log);
         spool_maker_run(reuse->maker);
+    } else if (spool->j.maker.error != 0) {
+        spool_maker_hurry(&spool->j.maker); /* J first: without it nothing is delivered */
+    } else if (spool->d.maker.error != 0) {
+        spool_maker_hurry(&spool->d.maker);
     }
     spool_reuse_run(spool);
     spool_stop_check(spool);

@@ -177,6 +177,33 @@ Test(spool_file_systems, a_full_disk)
     world_destroy(world);
 }
 
+/* Goal: J is used again after a checkpoint, so there must be room for one, however full the disk is: a spare goes. */
+Test(spool_file_systems, a_checkpoint_finds_room_on_a_full_disk)
+{
+    struct world *world = world_create();
+    char fill[1400], name[600];
+
+    mount_over(world, "tmpfs", "size=40m");
+    world->keeps = true;
+    world_open(world);
+    for (int i = 0; i < 20; i++)
+        (void)post(world, 1, "hello", 5);
+    while (world->spool->d.maker.spare_count == 0 || world->spool->j.maker.spare_count < 2)
+        world_tick(world);
+    (void)snprintf(fill, sizeof(fill), "dd if=/dev/zero of=%s/fill bs=4k 2>/dev/null || true",
+                   world->dir);
+    cr_assert_eq(system(fill), 0);
+    cr_assert_eq(world_checkpoint(world), -ENOSPC);
+    while (world->spool->d.maker.op.in_flight)
+        world_tick(world);
+    cr_assert_eq(world_checkpoint(world), 0);
+    path_of(world, "fill", name, sizeof(name));
+    cr_assert_eq(unlink(name), 0);
+    world_close(world);
+    unmount(world);
+    world_destroy(world);
+}
+
 /* Goal: a spool can be opened, and drained, on a disk that has no room for a spare segment. */
 Test(spool_file_systems, a_start_on_a_full_disk)
 {
