@@ -2,6 +2,7 @@
 # Goal: a message over which the server ends twice does not end it a third time. Each end leaves one line with build, shard,
 # message and backtrace, in the log and in CRASHES; the message is put on hold and named, all others go on. An end from
 # outside (kill -9) counts for nothing.
+# Builds: kilatd-poisoned
 set -euo pipefail
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

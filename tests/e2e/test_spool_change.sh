@@ -60,6 +60,7 @@ diff -r "$STATE/before" "$STATE/after" || fail "compacting has changed a message
 expect_equal "what compacting leaves beside the spool" "" "$(find "$spool" -name '*.compact')"
 [ "$(find "$spool/0000" -name '[DRJ]-*' | wc -l)" -le "$segments" ] || fail "compacting has made the spool bigger"
 kilat_start tools
+wait_until 20 "the spools to be read" kilat_spools_are_ready tools
 expect_equal "the queue after compacting" "$ids" "$(kilat_queue_ids tools)"
 kilat_stop tools || fail "kilatd did not end in good order"
 
@@ -93,6 +94,7 @@ mail_of() { # directory: recipients, hold and hash of each message but those of 
 expect_equal "what was imported" "$(mail_of "$STATE/after")" "$(mail_of "$STATE/imported")"
 process_start sink "$KILAT_BUILD/tests/kilat-ledger" sink "127.0.0.42:$sink_port" "$STATE/received"
 kilat_start other
+wait_until 20 "the spools to be read" kilat_spools_are_ready other
 for id in $(cd "$STATE/imported" && grep -l '"held": true' -- *.json | cut -d . -f 1); do
     wait_until 20 "the imported hold to be released" kilat_ctl other message release "$id"
 done
