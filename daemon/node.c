@@ -144,7 +144,7 @@ int node_start(struct shard *shard, void *context)
         node_stop(shard, context);
         return r;
     }
-    queue_start(node->queue, NULL);
+    queue_start(node->queue);
     node_open_listeners(node);
     node_spools_restore(node);
     if (shard->index == 0)

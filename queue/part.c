@@ -8,7 +8,6 @@
  * spool, so the messages of one stand together in the index' order, those of an earlier life in front of those of this
  * one. Units are counted for each spool by itself: a spool's books are balanced or they are not, whoever else is
  * served. */
-#define PART_ID_SHIFT 54
 
 static uint32_t number_of(uint64_t id)
 {
@@ -107,7 +106,7 @@ bool queue_spool_number(const struct queue *queue, uint32_t nth, uint32_t *ret_n
 bool parts_journal_ok(const struct queue *queue)
 {
     for (uint32_t i = 0; i < queue->part_count; i++) {
-        if (queue->parts[i]->spool != NULL && !spool_journal_ok(queue->parts[i]->spool))
+        if (!spool_journal_ok(queue->parts[i]->spool))
             return false;
     }
     return true;
@@ -115,8 +114,7 @@ bool parts_journal_ok(const struct queue *queue)
 
 void part_release(struct queue_part *part, uint64_t id, const struct spool_location *location)
 {
-    if (part->spool != NULL && !(part->old_way && id < part->first_id))
-        spool_release(part->spool, id, location);
+    spool_release(part->spool, id, location);
 }
 
 /* ---- the order of its messages ------------------------------------------------------------------ */

@@ -383,7 +383,7 @@ uint64_t queue_next_report_id(struct queue *queue, uint64_t report_of)
 
 int queue_admits(const struct queue *queue)
 {
-    if (queue->own == NULL || queue->own->spool == NULL || queue->stopping ||
+    if (queue->own == NULL || queue->stopping ||
         queue->index.entry_count >= queue->config.messages_max)
         return -EAGAIN;
     if (queue->shard->now_ns < queue->no_space_until_ns)
@@ -563,14 +563,12 @@ int queue_create(struct shard *shard, struct spool *spool, const struct queue_co
     return 0;
 }
 
-void queue_start(struct queue *queue, struct spool *spool)
+void queue_start(struct queue *queue)
 {
     ASSERT(!queue->started);
     clock_init(queue);
     wheel_init(&queue->wheel, queue_mono_s(queue));
     queue->started = true;
-    if (spool != NULL)
-        restore_at_once(queue, spool);
     queue_poke(queue);
 }
 

@@ -83,12 +83,9 @@ int queue_create(struct shard *shard, struct spool *spool_or_null,
  * may follow at once. `own`: new mail goes there; one of a queue's spools, others are adopted ones.
  * Before or after queue_start(). 0 or -ENOMEM. */
 int queue_add_spool(struct queue *queue, struct spool *spool, bool own);
-/* During boot: a message that spool_recover() found. 0 or -ENOMEM. Before queue_start(). */
-int queue_recovered(struct queue *queue, const struct spool_recovered_message *message);
 /* Begin. New messages are delivered at once, those that a spool is still bringing back when it has
- * done so. With `spool_or_null` that one is added as the own one, and what queue_recovered() was
- * told is all it held. */
-void queue_start(struct queue *queue, struct spool *spool_or_null);
+ * done so. */
+void queue_start(struct queue *queue);
 /* Before a spool is restored, or at any time: the message (named by a crash, say) is put on hold, with
  * this reason, as soon as it is known. At most 64 are remembered. 0, -ENOMEM, -ENOSPC. */
 int queue_set_aside(struct queue *queue, uint64_t id, struct slice reason);

@@ -295,11 +295,12 @@ enum part_state {
     PART_READY,
     PART_FAILED, /* it could not be read: nothing of it is attempted */
 };
+#define PART_ID_SHIFT 54 /* the bits above are the number of an id's spool */
 /* One spool and what it holds. Its messages stand together in the index' order, since the high bits of
  * an id are the spool's number. */
 struct queue_part {
     struct queue *queue;
-    struct spool *spool; /* NULL while the old recovery runs, before there is one */
+    struct spool *spool;
     uint32_t number;
     enum part_state state;
     uint64_t first_id; /* the first of this life */
@@ -312,7 +313,6 @@ struct queue_part {
     struct queue_conservation done; /* all but set_aside and queued */
     bool alarmed;
     struct restore *restore; /* NULL unless something is being brought back */
-    bool old_way; /* it was told of all by queue_recovered(), and the spool counts none of it */
     bool imaging;
     uint32_t image_next, image_stamp;
     /* One message as it goes into an image; whole, because an image cannot wait for memory. */
@@ -464,8 +464,6 @@ void parts_check(struct queue *queue); /* an alarm when units do not add up */
 
 /* restore.c */
 extern const struct spool_owner queue_owner;
-/* The old way: all was told by queue_recovered(). */
-void restore_at_once(struct queue *queue, struct spool *spool);
 void restore_removed(struct queue_part *part, uint32_t entry);
 void restore_free(struct queue_part *part);
 

@@ -164,7 +164,7 @@ static int insert(struct queue_part *part, uint32_t number)
 
 static bool of_earlier_life(const struct queue_part *part, uint64_t id)
 {
-    return id >> 54 == part->number && (part->spool == NULL || id < part->first_id);
+    return id >> PART_ID_SHIFT == part->number && id < part->first_id;
 }
 
 /* ---- the image ----------------------------------------------------------------------------------- */
@@ -617,15 +617,6 @@ static int on_found(void *context, const struct spool_recovered_message *message
     if (r == 0 && envelope.report_of != 0)
         r = remember_reported(part, &envelope);
     return r;
-}
-
-int queue_recovered(struct queue *queue, const struct spool_recovered_message *message)
-{
-    struct queue_part *part;
-    int r = part_get(queue, (uint32_t)(message->id >> 54), &part);
-
-    ASSERT(!queue->started);
-    return r < 0 ? r : on_found(part, message);
 }
 
 const struct spool_owner queue_owner = {

@@ -90,17 +90,6 @@ void restore_over(void *context, int result, const struct spool_report *report, 
     queue_poke(part->queue);
 }
 
-void restore_at_once(struct queue *queue, struct spool *spool)
-{
-    const struct spool_report none = {0};
-
-    /* Without memory for it nothing can be kept at all, and the caller has no way to go on either. */
-    if (queue_add_spool(queue, spool, true) < 0)
-        abort();
-    queue->own->old_way = true;
-    restore_over(queue->own, 0, &none, SLICE_NONE);
-}
-
 static void tell(struct queue_part *part)
 {
     struct restore *restore = part->restore;

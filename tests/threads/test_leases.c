@@ -313,13 +313,6 @@ static void gave_up(struct timer *timer)
 
 /* ---- the beginning ------------------------------------------------------------------------------ */
 
-static int recovered(void *context, const struct spool_recovered_message *message)
-{
-    (void)context;
-    (void)message;
-    return -EBADMSG; /* a new spool holds nothing */
-}
-
 static int open_spool(struct side *side)
 {
     struct spool_config config = {
@@ -333,13 +326,12 @@ static int open_spool(struct side *side)
         .force_file_system = true,
     };
     struct spool_recovery *recovery;
-    struct spool_report spool_report;
     struct buf error;
     int r;
 
     (void)snprintf(side->path, sizeof(side->path), "%s/%u", test.directory, side->shard->index);
     buf_init(&error, KIB);
-    r = spool_recover(&config, recovered, NULL, &recovery, &spool_report, &error);
+    r = spool_open(&config, &recovery, &error);
     if (r < 0)
         fprintf(stderr, "%.*s\n", SLICE_ARG(buf_slice(&error)));
     buf_deinit(&error);
@@ -373,7 +365,11 @@ static int start(struct shard *shard, void *context)
         r = open_spool(side);
     if (r < 0)
         return r;
-    queue_start(side->queue, side->spool);
+    r = queue_add_spool(side->queue, side->spool, true);
+    if (r < 0)
+        return r;
+    queue_start(side->queue);
+    spool_restore(side->spool);
     shard_timer_arm(shard, &side->give_up, GIVE_UP_MS);
     shard_timer_arm(shard, &side->idle_end, 5);
     shard_defer(shard, &side->feed);

@@ -131,18 +131,22 @@ Test(restart, a_report_may_finish_a_whole_message)
 
 Test(restart, an_envelope_of_another_kind_is_left_alone)
 {
-    struct world *world = world_create(1);
-    struct spool_unit unit = {.state = SPOOL_UNIT_WAITING};
-    struct spool_recovered_message message = {
-        .id = 5, .envelope = SLICE("not one of ours"), .units = &unit, .unit_count = 1};
+    struct world *world = world_started();
+    struct queue_conservation c;
+    uint64_t one, two;
 
-    cr_expect_eq(queue_recovered(world->queues[0], &message), 0);
-    message.envelope = SLICE("\1\1\0\0\2\3\0a@b");
-    message.unit_count = 2;
-    cr_expect_eq(queue_recovered(world->queues[0], &message), 0, "it has not as many recipients");
-    world_start(world);
+    world->no_answers = true;
+    one = world_submit(world, 0, "a@x", "ok@b.mx");
+    two = world_submit(world, 0, "a@x", "ok@b.mx ok@c.mx");
+    world_message(world, one)->envelope[0] = 99;
+    world_message(world, two)->unit_count = 3; /* it has not as many recipients */
+    world_message(world, one)->unreadable = world_message(world, two)->unreadable = true;
+    crash_and_recover(world);
     cr_expect_eq(world_counters(world).damaged, 2);
     cr_expect_eq(world_counters(world).messages, 0);
+    cr_expect_eq(world_message(world, one)->live, 1, "its place is kept");
+    cr_assert_eq(queue_conservation(world->queues[0], 0, &c), 0);
+    cr_expect_eq(c.set_aside, 4);
     world_destroy(world);
 }
 

@@ -406,11 +406,20 @@ struct world *world_create(uint32_t shard_count)
     return world;
 }
 
+static void start(struct world *world, uint32_t i)
+{
+    cr_assert_eq(queue_add_spool(world->queues[i], &world->spools[i], true), 0);
+    queue_start(world->queues[i]);
+}
+
 void world_start(struct world *world)
 {
     for (uint32_t i = 0; i < world->shard_count; i++)
-        queue_start(world->queues[i], &world->spools[i]);
+        start(world, i);
+    for (uint32_t i = 0; i < world->shard_count; i++)
+        world_bring_end(world, i, 0);
     world_run(world);
+    world->restored = 0;
 }
 
 struct world *world_started(void)
@@ -599,8 +608,7 @@ void world_reopen(struct world *world)
 {
     for (uint32_t i = 0; i < world->shard_count; i++) {
         make_queue(world, i);
-        cr_assert_eq(queue_add_spool(world->queues[i], &world->spools[i], true), 0);
-        queue_start(world->queues[i], NULL);
+        start(world, i);
     }
 }
 
