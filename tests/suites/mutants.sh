@@ -50,7 +50,12 @@ plan() {
         ;;
     sim)
         targets=(kilat-sim)
-        command=("$TREE/build/asan/tests/kilat-sim" --seeds "$test")
+        command=("$TREE/build/asan/tests/kilat-sim" --seeds "${filter:-$test}")
+        [ -z "$filter" ] || command+=(--world "$program")
+        if [ "$test" = exhaustive ]; then
+            preset=release
+            command=("$TREE/build/release/tests/kilat-sim" --exhaustive)
+        fi
         ;;
     fuzz)
         preset=fuzz
