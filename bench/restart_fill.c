@@ -254,7 +254,7 @@ static int start(struct shard *shard, void *context)
     filling->shard = shard;
     r = open_spool(filling);
     if (r == 0)
-        r = queue_create(shard, &config, &ops, filling, &filling->queue);
+        r = queue_create(shard, NULL, &config, &ops, filling, &filling->queue);
     if (r == 0)
         r = queue_add_spool(filling->queue, filling->spool, true);
     if (r < 0)
