@@ -25,6 +25,8 @@ struct spool_node {
     struct shard *shard;
     struct spool *spool;
     struct timer work;
+    uint32_t image_next; /* of world.entries, for the checkpoint being filled */
+    bool restored;
 };
 
 struct append_work {
@@ -47,32 +49,234 @@ struct read_work {
 
 /* ---- recovery --------------------------------------------------------------------------------- */
 
-static int on_recovered(void *context, const struct spool_recovered_message *message)
+static bool same_place(const struct spool_location *a, const struct spool_location *b)
 {
-    struct entry *entry = ledger_found(message);
+    return a->segment == b->segment && a->offset_16 == b->offset_16;
+}
 
+static bool is_open(const struct entry *entry)
+{
+    bool open = false;
+
+    for (uint32_t u = 0; u < entry->unit_count; u++)
+        open |= entry->open[u];
+    return open;
+}
+
+static void entry_ends(struct spool_node *node, struct entry *entry)
+{
+    entry->lives = false;
+    spool_release(node->spool, entry->id, &entry->location);
+}
+
+/* The newer of its places. */
+static void entry_placed(struct spool_node *node, struct entry *entry,
+                         const struct spool_location *location)
+{
+    if (entry->lives)
+        spool_release(node->spool, entry->id, &entry->location);
+    for (uint32_t u = 0; u < UNITS_MAX && !entry->lives; u++)
+        entry->open[u] = u < entry->unit_count;
+    entry->lives = true;
+    entry->location = *location;
+}
+
+static int on_text(void *context, enum spool_image_text kind, uint32_t number,
+                   const uint8_t status[3], struct slice text)
+{
     (void)context;
-    for (uint32_t i = 0; entry != NULL && i < entry->unit_count; i++)
-        ledger_unit_found(entry, i, message->units[i].state == SPOOL_UNIT_DONE);
+    if (kind != SPOOL_TEXT_DESTINATION || number != 1 || status[0] != 0 ||
+        !slice_equal(text, SLICE("somewhere")))
+        sim_fail("the text of a checkpoint is altered");
     return 0;
 }
 
-/* Only a disk that fails may keep a spool from being opened. */
-static int start_refused(const char *what, const struct buf *error, int r)
+static int on_image(void *context, const struct spool_image_entry *image)
+{
+    struct spool_node *node = context;
+    struct entry *entry = ledger_find(image->id);
+
+    if (entry == NULL || entry->unit_count != image->unit_count) {
+        sim_fail("message %llx of a checkpoint is none of ours", (unsigned long long)image->id);
+        return -EBADMSG;
+    }
+    world.entries_read++;
+    entry_placed(node, entry, &image->location);
+    entry->chunked = (image->flags & SPOOL_ENTRY_CHUNKED) != 0;
+    for (uint32_t u = 0; u < entry->unit_count; u++)
+        entry->open[u] = (image->open_bits[0] >> u & 1) != 0;
+    return 0;
+}
+
+static int on_found(void *context, const struct spool_recovered_message *message)
+{
+    struct spool_node *node = context;
+    struct entry *entry = ledger_seen(message);
+
+    if (entry == NULL)
+        return -EBADMSG;
+    entry_placed(node, entry, &message->location);
+    entry->chunked = message->chunked;
+    for (uint32_t u = 0; message->units != NULL && u < entry->unit_count; u++)
+        entry->open[u] = message->units[u].state != SPOOL_UNIT_DONE;
+    return 0;
+}
+
+static int on_note_found(void *context, const struct spool_recovered_note *note)
+{
+    struct spool_node *node = context;
+    struct entry *entry = ledger_find(note->id);
+
+    if (entry == NULL || !entry->lives)
+        return 0;
+    for (uint32_t u = note->unit_first; note->kind == SPOOL_NOTE_DONE && u < entry->unit_count; u++)
+        entry->open[u] = entry->open[u] && u - note->unit_first >= note->unit_count;
+    if (note->kind == SPOOL_NOTE_ABORT || !is_open(entry))
+        entry_ends(node, entry);
+    return 0;
+}
+
+/* Only a disk that fails may keep a spool from being opened or read. */
+static int start_refused(const char *what, struct slice error, int r)
 {
     if (world.mode == SPOOL_DIES ||
         world.host->disk->errors_made + world.host->disk->refused_full == 0)
-        sim_fail("the spool %s: %.*s (%d)", what, SLICE_ARG(buf_slice(error)), r);
+        sim_fail("the spool %s: %.*s (%d)", what, SLICE_ARG(error), r);
     sim_trace("spool.refused", (uint64_t)-r, 0, 0);
     world.refused_starts++;
     return r;
 }
 
+static void on_restored(void *context, int result, const struct spool_report *report,
+                        struct slice error)
+{
+    struct spool_node *node = context;
+    uint32_t shard = node->shard->index;
+
+    if (result < 0) {
+        (void)start_refused("is not read", error, result);
+        return;
+    }
+    if (report->checkpoints_lost > 0 && report->checkpoint == 0)
+        ledger_amnesty();
+    for (uint32_t i = 0; i < world.entry_count; i++) {
+        struct entry *entry = &world.entries[i];
+
+        if (entry->shard != shard || !entry->lives || entry->life == world.lives[shard])
+            continue;
+        ledger_found(entry);
+        for (uint32_t u = 0; u < entry->unit_count; u++)
+            ledger_unit_found(entry, u, !entry->open[u]);
+    }
+    ledger_recovery_ends(shard,
+                         report->damaged_records + report->torn_groups + report->checkpoints_lost);
+    node->restored = true;
+    world.recoveries++;
+    sim_trace("spool.recovered", report->messages, report->torn_groups, report->damaged_records);
+}
+
+/* ---- checkpoints and copies ------------------------------------------------------------------- */
+
+static void on_image_begin(void *context)
+{
+    ((struct spool_node *)context)->image_next = 0;
+}
+
+static bool image_put(struct spool_image *image, const struct entry *entry)
+{
+    struct spool_image_item item = {.destination = 1};
+    uint8_t bits = 0;
+    struct spool_image_entry put = {
+        .id = entry->id,
+        .location = entry->location,
+        .unit_count = (uint16_t)entry->unit_count,
+        .item_count = 1,
+        .message_flags = entry->flags,
+        .flags = entry->chunked ? SPOOL_ENTRY_CHUNKED : 0,
+        .items = &item,
+        .open_bits = &bits,
+    };
+
+    for (uint32_t u = 0; u < entry->unit_count; u++) {
+        bits |= (uint8_t)(entry->open[u] ? 1u << u : 0);
+        item.open_count += entry->open[u];
+    }
+    if (image->entry_count == 0 && !spool_image_add_text(image, SPOOL_TEXT_DESTINATION, 1,
+                                                         (const uint8_t[3]){0}, SLICE("somewhere")))
+        return false;
+    return image->entry_count < 40 && spool_image_add_entry(image, &put); /* more than one block */
+}
+
+static bool on_image_fill(void *context, struct spool_image *image)
+{
+    struct spool_node *node = context;
+
+    for (; node->image_next < world.entry_count; node->image_next++) {
+        const struct entry *entry = &world.entries[node->image_next];
+
+        if (entry->shard == node->shard->index && entry->lives &&
+            spool_image_wants(image, &entry->location) && !image_put(image, entry))
+            return true;
+    }
+    world.checkpoints++;
+    return false;
+}
+
+static void on_image_end(void *context)
+{
+    (void)context;
+}
+
+static int on_states(void *context, uint64_t id, const struct spool_location *location,
+                     struct slice envelope, struct spool_unit *units, uint32_t unit_count,
+                     bool *ret_held, struct slice *ret_reason)
+{
+    struct entry *entry = ledger_find(id);
+
+    (void)context;
+    if (entry == NULL || !entry->lives || !same_place(location, &entry->location))
+        return -ENOENT;
+    ledger_expect(entry, envelope, PART_ENVELOPE, 0);
+    for (uint32_t u = 0; u < unit_count; u++)
+        units[u] =
+            (struct spool_unit){.state = entry->open[u] ? SPOOL_UNIT_WAITING : SPOOL_UNIT_DONE};
+    *ret_held = false;
+    *ret_reason = SLICE_NONE;
+    return 0;
+}
+
+static void on_relocated(void *context, uint64_t id, const struct spool_location *from,
+                         const struct spool_location *to)
+{
+    struct spool_node *node = context;
+    struct entry *entry = ledger_find(id);
+
+    world.copies++;
+    if (entry == NULL || !entry->lives || !same_place(from, &entry->location)) {
+        spool_release(node->spool, id, to);
+        return;
+    }
+    spool_release(node->spool, id, from);
+    entry->location = *to;
+}
+
+static const struct spool_owner spool_owner = {
+    .text = on_text,
+    .image = on_image,
+    .found = on_found,
+    .noted = on_note_found,
+    .restored = on_restored,
+    .image_begin = on_image_begin,
+    .image_fill = on_image_fill,
+    .image_end = on_image_end,
+    .states = on_states,
+    .relocated = on_relocated,
+};
+
 static int shard_start(struct shard *shard, void *context)
 {
     struct spool_node *node = (struct spool_node *)context + shard->index;
     struct spool_recovery *recovery = NULL;
-    struct spool_report report;
     struct buf error;
     char path[128];
     struct spool_config config = {
@@ -83,22 +287,29 @@ static int shard_start(struct shard *shard, void *context)
         .hot_bytes_max = 256 * KIB,
         .gather_bytes_max = 512 * KIB,
         .journal_flush_ms = 20,
+        .reclaim_after_s = 1,
+        .reclaim_live_percent = 70,
+        .checkpoint_ms = (uint32_t)sim_between(20, 2000),
+        .checkpoint_bytes = sim_between(16 * KIB, MIB),
     };
     int r;
 
     snprintf(path, sizeof(path), SPOOL_DIRECTORY "/%04u", shard->index);
     buf_init(&error, 4096);
     ledger_recovery_begins(shard->index);
-    r = spool_recover(&config, on_recovered, node, &recovery, &report, &error);
+    for (uint32_t i = 0; i < world.entry_count; i++)
+        if (world.entries[i].shard == shard->index)
+            world.entries[i].lives = false;
+    world.lives[shard->index]++;
+    r = spool_open(&config, &recovery, &error);
     if (r < 0)
-        return start_refused("is not recovered", &error, r);
-    ledger_recovery_ends(shard->index, report.damaged_records + report.torn_groups);
-    world.recoveries++;
-    sim_trace("spool.recovered", report.messages, report.torn_groups, report.damaged_records);
+        return start_refused("is not opened", buf_slice(&error), r);
     r = spool_start(shard, &recovery, &node->spool);
     if (r < 0)
-        return start_refused("does not start", &error, r);
+        return start_refused("does not start", buf_slice(&error), r);
     node->shard = shard;
+    spool_set_owner(node->spool, &spool_owner, node);
+    spool_restore(node->spool);
     shard_timer_arm(shard, &node->work, 1);
     return 0;
 }
@@ -112,6 +323,9 @@ static void on_appended(struct spool_append *append)
     if (append->result == 0) {
         work->entry->state = ENTRY_PROMISED;
         work->entry->location = append->location;
+        work->entry->lives = true;
+        for (uint32_t u = 0; u < work->entry->unit_count; u++)
+            work->entry->open[u] = true;
     } else {
         work->entry->state = ENTRY_REFUSED;
         world.refused++;
@@ -166,6 +380,7 @@ static void append_one(struct spool_node *node)
         return;
     *entry = (struct entry){.id = spool_next_id(node->spool),
                             .shard = node->shard->index,
+                            .life = world.lives[node->shard->index],
                             .unit_count = (uint32_t)sim_between(1, UNITS_MAX),
                             .envelope_bytes = (uint32_t)sim_between(20, 900),
                             .head_bytes = (uint32_t)sim_between(0, 400),
@@ -190,7 +405,8 @@ static void append_one(struct spool_node *node)
                                          .arrival_s = (uint32_t)(clock_wall_ns() / SECOND_NS),
                                          .done = on_appended};
     list_node_init(&work->append.node);
-    if (entry->body_bytes > SPOOL_INLINE_BODY_MAX) {
+    entry->chunked = entry->body_bytes > SPOOL_INLINE_BODY_MAX;
+    if (entry->chunked) {
         r = upload_body(node, work, bytes);
     } else {
         size_t first = (size_t)sim_between(0, entry->body_bytes);
@@ -226,7 +442,8 @@ static struct entry *any_promised(const struct spool_node *node)
 
         for (uint32_t u = 0; u < entry->unit_count; u++)
             waits |= entry->units[u] == UNIT_WAITING;
-        if (entry->shard == node->shard->index && waits &&
+        if (entry->shard == node->shard->index && waits && entry->lives &&
+            (node->restored || entry->life == world.lives[entry->shard]) &&
             (entry->state == ENTRY_PROMISED || entry->state == ENTRY_FOUND))
             return entry;
     }
@@ -272,6 +489,9 @@ static void note_one(struct spool_node *node)
     if (work->note.kind == SPOOL_NOTE_DONE) {
         entry->units[work->unit] = UNIT_NOTED;
         entry->noted[work->unit] = true;
+        entry->open[work->unit] = false;
+        if (!is_open(entry))
+            entry_ends(node, entry);
     }
     if (work->note.durable == NULL)
         free(work);
@@ -485,21 +705,26 @@ static void run_spool(char *note, size_t note_bytes)
     for (uint32_t i = 0; i < world.entry_count; i++)
         promised +=
             world.entries[i].state == ENTRY_PROMISED || world.entries[i].state == ENTRY_FOUND;
-    snprintf(note, note_bytes,
-             "the disk %s: %u messages, %llu left, %llu refused, %llu lost in flight; %llu reads "
-             "(%llu hot), %llu "
-             "recoveries (%llu refused), %llu kills, %llu power cuts; %llu errors, %llu times "
-             "full, %llu flips, %llu lies, "
-             "%llu messages hit",
-             names[world.mode], world.entry_count, (unsigned long long)promised,
-             (unsigned long long)world.refused, (unsigned long long)world.doubts,
-             (unsigned long long)world.reads, (unsigned long long)world.hot,
-             (unsigned long long)world.recoveries, (unsigned long long)world.refused_starts,
-             (unsigned long long)world.kills, (unsigned long long)world.power_cuts,
-             (unsigned long long)world.host->disk->errors_made,
-             (unsigned long long)world.host->disk->refused_full,
-             (unsigned long long)world.host->disk->flips,
-             (unsigned long long)world.host->disk->lies, (unsigned long long)world.hits);
+    snprintf(
+        note, note_bytes,
+        "the disk %s: %llu checkpoints, %llu entries of theirs read, %llu copies to the cold lane, "
+        "%llu "
+        "starts without any; %u messages, %llu left, %llu refused, %llu lost in flight; %llu reads "
+        "(%llu hot), %llu "
+        "recoveries (%llu refused), %llu kills, %llu power cuts; %llu errors, %llu times "
+        "full, %llu flips, %llu lies, "
+        "%llu messages hit",
+        names[world.mode], (unsigned long long)world.checkpoints,
+        (unsigned long long)world.entries_read, (unsigned long long)world.copies,
+        (unsigned long long)world.amnesties, world.entry_count, (unsigned long long)promised,
+        (unsigned long long)world.refused, (unsigned long long)world.doubts,
+        (unsigned long long)world.reads, (unsigned long long)world.hot,
+        (unsigned long long)world.recoveries, (unsigned long long)world.refused_starts,
+        (unsigned long long)world.kills, (unsigned long long)world.power_cuts,
+        (unsigned long long)world.host->disk->errors_made,
+        (unsigned long long)world.host->disk->refused_full,
+        (unsigned long long)world.host->disk->flips, (unsigned long long)world.host->disk->lies,
+        (unsigned long long)world.hits);
 }
 
 const struct sim_world sim_world_spool = {.name = "spool", .run = run_spool};

@@ -2,7 +2,7 @@
 #ifndef KILAT_SIM_SPOOL_H
 #define KILAT_SIM_SPOOL_H
 
-#include "storage/spool.h"
+#include "storage/spool_owner.h"
 #include "tests/sim/sim_disk.h"
 
 #define SPOOL_DIRECTORY "/var/spool/kilat"
@@ -38,6 +38,10 @@ struct entry {
     uint32_t envelope_bytes, head_bytes;
     uint64_t body_bytes;
     uint8_t flags;
+    uint32_t life;        /* in which it was begun, of its shard */
+    bool lives;           /* this life's owner knows it */
+    bool open[UNITS_MAX]; /* ... and what it knows of its units */
+    bool chunked;
     bool recovered;   /* in the recovery that runs */
     bool overwritten; /* by a misdirected write */
     bool excused;     /* the disk lied about it, or wrote over it */
@@ -52,8 +56,10 @@ struct spool_world {
     uint32_t shards;
     struct entry entries[ENTRIES_MAX];
     uint32_t entry_count;
+    uint32_t lives[SPOOL_SHARDS_MAX]; /* how often each shard was started */
     uint64_t trouble_ns;
     uint64_t kills, power_cuts, recoveries, refused_starts, reads, refused, hot, doubts, hits;
+    uint64_t checkpoints, copies, entries_read, amnesties;
 };
 extern struct spool_world world;
 
@@ -68,11 +74,15 @@ struct entry *ledger_find(uint64_t id);
 /* ---- recovery ---- */
 
 void ledger_recovery_begins(uint32_t shard);
-/* NULL: it is none of ours, and the world has failed. */
-struct entry *ledger_found(const struct spool_recovered_message *message);
+/* A message of a log, perhaps finished by a later record. NULL: it is none of ours, and the world has failed. */
+struct entry *ledger_seen(const struct spool_recovered_message *message);
+/* It is unfinished. */
+void ledger_found(struct entry *entry);
 void ledger_unit_found(struct entry *entry, uint32_t index, bool done);
 /* All that is there was found. `told`: how many records it says are damaged, or groups cut off. */
 void ledger_recovery_ends(uint32_t shard, uint64_t told);
+/* No checkpoint could be read, so what was finished long ago may be back. */
+void ledger_amnesty(void);
 
 /* ---- damage ---- */
 

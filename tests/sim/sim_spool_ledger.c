@@ -16,6 +16,7 @@ static uint64_t errors_before; /* of the disk, when the recovery began */
 static uint32_t super_whole;   /* a bit for each shard: both slots of its SUPER are good */
 static bool beheaded
     [SPOOL_SHARDS_MAX]; /* a lie fell upon a segment's header: whatever goes there later is lost as well */
+static bool amnesty;    /* of the recovery that runs */
 static uint64_t hidden; /* what it did not present and should have */
 
 /* ---- content ---------------------------------------------------------------------------------- */
@@ -135,6 +136,8 @@ static void on_lie(const struct sim_inode *meant, uint64_t meant_offset,
         return;
     }
     beheaded[shard] |= hit != NULL && hit_offset == 0;
+    if (stream == 'R')
+        number |= SPOOL_COLD;
     for (uint32_t i = 0; i < world.entry_count; i++) {
         struct entry *entry = &world.entries[i];
         uint64_t at = entry->location.offset_16 * 16ull;
@@ -148,7 +151,9 @@ static void on_lie(const struct sim_inode *meant, uint64_t meant_offset,
             hit != NULL && entry->location.segment == number &&
             (hit_offset == 0 || /* the header: without it nothing in the segment can be verified */
              (at < hit_offset + size && at + entry->location.record_bytes > hit_offset));
-        if (stream == 'D' && below)
+        if (stream == 'R' && entry->lives)
+            entry->excused = true; /* it may be the one that was copied */
+        if (stream != 'J' && below)
             entry->overwritten = true; /* what it was is not there, but that it was can be seen */
         if (stream == 'J')
             entry->excused |= noted || entry->state == ENTRY_REFUSED || entry->state == ENTRY_GONE;
@@ -172,6 +177,7 @@ void ledger_recovery_begins(uint32_t shard)
             world.entries[i].recovered = false;
     errors_before = world.host->disk->errors_made;
     hidden = 0;
+    amnesty = false;
     super_whole &= ~(1u << shard);
 }
 
@@ -190,7 +196,7 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done)
         sim_fail("message %llx: unit %u is done and nobody said so", (unsigned long long)entry->id,
                  index);
     if (!done && *state == UNIT_DONE) {
-        if (!error_explains() && !damage_explains(entry))
+        if (!amnesty && !error_explains() && !damage_explains(entry))
             sim_fail("message %llx: unit %u was durably done and waits again",
                      (unsigned long long)entry->id, index);
         hidden += world.mode != SPOOL_LIES || entry->overwritten;
@@ -202,17 +208,19 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done)
 /* A message that is over and is there again: its DONE or ABORT cannot be read. */
 static bool may_return(struct entry *entry)
 {
+    if (amnesty)
+        return true;
     if (!error_explains() && !damage_explains(entry))
         return false;
     hidden += world.mode != SPOOL_LIES || entry->overwritten;
     return true;
 }
 
-struct entry *ledger_found(const struct spool_recovered_message *message)
+struct entry *ledger_seen(const struct spool_recovered_message *message)
 {
     struct entry *entry = ledger_find(message->id);
 
-    if (entry == NULL || (entry->state == ENTRY_GONE && !may_return(entry))) {
+    if (entry == NULL) {
         sim_fail("message %llx is back from nowhere", (unsigned long long)message->id);
         return NULL;
     }
@@ -223,11 +231,24 @@ struct entry *ledger_found(const struct spool_recovered_message *message)
         return NULL;
     }
     ledger_expect(entry, message->envelope, PART_ENVELOPE, 0);
+    return entry;
+}
+
+void ledger_amnesty(void)
+{
+    amnesty = true;
+    world.amnesties++;
+}
+
+void ledger_found(struct entry *entry)
+{
+    if (entry->state == ENTRY_GONE && !may_return(entry)) {
+        sim_fail("message %llx was over and is back", (unsigned long long)entry->id);
+        return;
+    }
     if (entry->state != ENTRY_PROMISED)
         entry->state = cache_lies() ? ENTRY_FOUND : ENTRY_PROMISED;
     entry->recovered = true;
-    entry->location = message->location;
-    return entry;
 }
 
 /* The first unit of a promised message that waits; UNITS_MAX: none. */
@@ -262,7 +283,8 @@ void ledger_recovery_ends(uint32_t shard, uint64_t told)
     for (uint32_t i = 0; i < world.entry_count; i++) {
         struct entry *entry = &world.entries[i];
 
-        if (entry->shard == shard && entry->state != ENTRY_GONE && !entry->recovered)
+        if (entry->shard == shard && entry->life < world.lives[shard] &&
+            entry->state != ENTRY_GONE && !entry->recovered)
             settle_missing(entry);
     }
     super_whole |= 1u << shard;
