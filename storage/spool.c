@@ -87,8 +87,6 @@ static int log_start(struct spool_log *log, struct spool_recovery_stream *stream
 {
     int r = 0;
 
-    log->previous_lsn = log->durable_lsn = stream->chain.whole_lsn;
-    log->previous_crc = stream->chain.whole_crc;
     log->maker.next_spare = stream->next_spare;
     log->maker.next_number = stream->last_number + 1;
     for (uint32_t i = 0; i < stream->spare_count && r == 0; i++)
@@ -107,9 +105,7 @@ static int segments_start(struct spool *spool, char letter,
         r = spool_segment_add(spool, letter, stream->segments[i].number | lane,
                               stream->segments[i].size_bytes, -1, &segment);
         if (r == 0) {
-            segment->seed = stream->segments[i].seed;
-            segment->sealed = segment->earlier = true;
-            segment->damaged = stream->segments[i].damaged;
+            segment->sealed = segment->earlier = segment->seedless = true;
         }
     }
     return r;
@@ -118,9 +114,6 @@ static int segments_start(struct spool *spool, char letter,
 /* What spool_restore() will read. */
 static int earlier_start(struct spool *spool, const struct spool_recovery *from)
 {
-    spool->unread = from->unread;
-    for (uint32_t i = 0; i < spool->segment_count; i++)
-        spool->segments[i]->seedless = from->unread;
     spool->old_journals = calloc(from->j.count + 1, sizeof(uint32_t));
     if (spool->old_journals == NULL)
         return -ENOMEM;

@@ -9,7 +9,7 @@
  * Opaque to this layer: the envelope (queue/envelope.h encodes it). Known here: how many units it
  * has, since J records name units (a recipient's index in the envelope).
  *
- * Shard: owner, but for spool_recover(), which blocks and runs at boot or as a job before the owner
+ * Shard: owner, but for spool_open(), which blocks and runs at boot or as a job before the owner
  * starts.
  */
 #ifndef KILAT_STORAGE_SPOOL_H
@@ -68,7 +68,7 @@ struct spool_config {
     int32_t owner_pid;      /* written to LOCK, for what a second process is told; 0: none */
 };
 
-/* State of one unit after replay. */
+/* State of one unit in a RELOC. */
 enum spool_unit_state { SPOOL_UNIT_WAITING, SPOOL_UNIT_DONE };
 struct spool_unit {
     uint8_t state; /* enum spool_unit_state */
@@ -77,7 +77,7 @@ struct spool_unit {
     uint32_t next_s; /* wall clock; 0: now */
 };
 
-/* One unfinished message found by recovery. Borrowed for the call. */
+/* One message found in a log by spool_restore(), finished by a later record or not. Borrowed for the call. */
 struct spool_recovered_message {
     uint64_t id;
     struct spool_location location;
@@ -101,25 +101,15 @@ enum spool_flags {
 };
 
 struct spool_recovery; /* owned by the caller until spool_start() takes it */
+/* What spool_restore() did. */
 struct spool_report {
-    uint64_t messages, finished, bytes_scanned, groups, damaged_records, torn_groups;
+    uint64_t messages, bytes_scanned, groups, damaged_records, torn_groups;
     uint64_t microseconds;
-    /* spool_restore(): `messages` and `notes` are those of the logs, `entries` those of the checkpoint. */
+    /* `messages` and `notes` are those of the logs, `entries` those of the checkpoint. */
     uint64_t checkpoint; /* its number; 0: none, everything was scanned */
     uint64_t entries, notes;
     uint32_t checkpoints_lost; /* that SUPER names and that did not verify */
 };
-/* Locks the directory, reads all segments, replays J, decides where the log ends (QUEUE I18), and
- * calls `each` for every message that is not finished, in order of id (a value other than 0 ends
- * it and is returned). Writes nothing but what a new spool needs, SUPER's older slot and first
- * spare segments; D segments that hold nothing unfinished and nothing damaged become spares or
- * go. A message whose body is damaged is presented too; reading it answers -EBADMSG. 0 or -errno,
- * with one sentence in `error`: another process holds it (its pid), a foreign or newer format, an
- * unsupported file system (how to force it), permissions. Blocks. */
-typedef int spool_recover_fn(void *context, const struct spool_recovered_message *message);
-int spool_recover(const struct spool_config *config, spool_recover_fn *each, void *context,
-                  struct spool_recovery **ret_recovery, struct spool_report *ret_report,
-                  struct buf *error);
 void spool_recovery_destroy(struct spool_recovery **recovery); /* instead of spool_start() */
 
 /* Opens without reading the logs: locks the directory, reads SUPER, reserves epoch and ids, sees to first segments. Ready
@@ -131,7 +121,7 @@ int spool_open(const struct spool_config *config, struct spool_recovery **ret_re
 
 /* Takes `*recovery` and is ready to append at once. 0 or -errno. Shard: becomes the owner. */
 int spool_start(struct shard *shard, struct spool_recovery **recovery, struct spool **ret_spool);
-/* Flushes what gathers and J, then calls `stopped`; appends are refused with -ESHUTDOWN from now
+/* Flushes what gathers and J, writes a last checkpoint when something has changed, then calls `stopped`; appends are refused with -ESHUTDOWN from now
  * on. Uploads not yet appended are the caller's to abort, readers to close. */
 typedef void spool_stopped_fn(void *context);
 void spool_stop(struct spool *spool, spool_stopped_fn *stopped, void *context);

@@ -65,9 +65,12 @@ const struct spool_super *spool_inspect_super(const struct spool_inspect *inspec
 int spool_inspect_scan(struct spool_inspect *inspect, const struct spool_inspect_events *events,
                        struct buf *error);
 
+/* One unfinished message. Another value than 0 ends it and is returned. */
+typedef int spool_inspect_fn(void *context, const struct spool_recovered_message *message);
+
 /* After the scan: every message that is not finished, in order of id, as recovery would present it. Another value than
  * 0 of `each` ends it and is returned. */
-int spool_inspect_messages(struct spool_inspect *inspect, spool_recover_fn *each, void *context);
+int spool_inspect_messages(struct spool_inspect *inspect, spool_inspect_fn *each, void *context);
 
 /* Head and body of a message as they are sent (skips left out), in pieces, every byte verified before it is handed
  * out. 0, -EBADMSG, -errno, or what `piece` returned if that is not 0. */

@@ -163,7 +163,7 @@ static int message_open(struct spool_inspect *inspect, const struct inspect_mess
 
 static int message_present(struct spool_inspect *inspect, const struct inspect_message *found,
                            const struct inspect_note *notes, size_t note_count, struct buf *copy,
-                           spool_recover_fn *each, void *context)
+                           spool_inspect_fn *each, void *context)
 {
     uint8_t reason[SPOOL_JOURNAL_HEADER_BYTES + SPOOL_JOURNAL_TEXT_MAX];
     struct spool_recovered_message message = {0};
@@ -194,7 +194,7 @@ static int message_present(struct spool_inspect *inspect, const struct inspect_m
     return each(context, &message);
 }
 
-int spool_inspect_messages(struct spool_inspect *inspect, spool_recover_fn *each, void *context)
+int spool_inspect_messages(struct spool_inspect *inspect, spool_inspect_fn *each, void *context)
 {
     const struct inspect_message *found = inspect->messages.items;
     const struct inspect_note *notes = inspect->notes.items;

@@ -63,6 +63,13 @@ static int name_each(void *context, const char *name)
     return 0;
 }
 
+/* qsort() must not be given the NULL of an empty array. */
+void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compare_fn *compare)
+{
+    if (count > 1)
+        qsort(items, count, item_bytes, compare);
+}
+
 static int segment_compare(const void *a, const void *b)
 {
     const struct spool_recovered_segment *left = a, *right = b;
@@ -78,8 +85,7 @@ static int stream_settle(struct spool_recovery *recovery, struct spool_recovery_
     struct file_info info;
     char name[SPOOL_NAME_SIZE];
 
-    if (stream->count > 1)
-        qsort(stream->segments, stream->count, sizeof(*stream->segments), segment_compare);
+    spool_items_sort(stream->segments, stream->count, sizeof(*stream->segments), segment_compare);
     stream->last_number = MAX(newest, older);
     for (uint32_t i = 0; i < stream->count; i++) {
         struct spool_recovered_segment *segment = &stream->segments[i];
@@ -255,7 +261,6 @@ int spool_open(const struct spool_config *config, struct spool_recovery **ret_re
     super->features.incompat |= SPOOL_INCOMPAT_KNOWN;
     /* No id at or above the limit was given out, so nothing needs to be scanned to know a fresh one. */
     recovery->next_counter = MAX(super->id_limit, 1u);
-    recovery->unread = true;
     r = spool_recovery_list_spares(recovery);
     if (r == 0)
         r = spool_recovery_reserve(recovery);

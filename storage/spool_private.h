@@ -526,7 +526,7 @@ struct spool {
     void *owner_context;
     struct spool_restore *restore; /* while it runs */
     struct shard_task restore_task;
-    bool unread, restored; /* earlier lives: not read yet; handed over */
+    bool restored; /* earlier lives were handed over */
     struct spool_checkpoint checkpoint;
     uint32_t *old_journals; /* J segments of earlier lives, ascending */
     uint32_t old_journal_count;
@@ -710,9 +710,6 @@ void spool_items_sort(void *items, size_t count, size_t item_bytes, spool_compar
 struct spool_recovered_segment {
     uint32_t number;
     uint64_t size_bytes;
-    uint32_t seed;
-    bool live, damaged;
-    bool empty; /* nothing was ever written to it */
 };
 struct spool_recovery_stream {
     struct spool_recovered_segment *segments; /* ascending */
@@ -720,7 +717,6 @@ struct spool_recovery_stream {
     uint32_t last_number; /* of all that were there, or that SUPER names */
     uint32_t *spares;
     uint32_t spare_count, spare_capacity, next_spare;
-    struct spool_scan_chain chain;
 };
 struct spool_recovery {
     struct spool_config config;
@@ -730,7 +726,6 @@ struct spool_recovery {
     uint64_t next_counter;
     uint64_t next_checkpoint;
     bool direct;
-    bool unread; /* nothing of its logs has been read: spool_restore() follows */
 };
 uint64_t spool_journal_segment_bytes(const struct spool_config *config);
 /* Job. Locks the directory and lists the segments. 0, or -errno with a sentence. */

@@ -428,8 +428,7 @@ void spool_restore(struct spool *spool)
 {
     struct spool_restore *restore = calloc(1, sizeof(*restore));
 
-    ASSERT(spool->owner != NULL && spool->unread && spool->restore == NULL);
-    spool->unread = false;
+    ASSERT(spool->owner != NULL && !spool->restored && spool->restore == NULL);
     if (restore != NULL)
         restore->window = malloc(SPOOL_SCAN_WINDOW_BYTES);
     if (restore == NULL || restore->window == NULL) {

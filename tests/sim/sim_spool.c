@@ -158,7 +158,7 @@ static void on_restored(void *context, int result, const struct spool_report *re
         return;
     }
     if (report->checkpoints_lost > 0 && report->checkpoint == 0)
-        ledger_amnesty();
+        ledger_amnesty(shard);
     for (uint32_t i = 0; i < world.entry_count; i++) {
         struct entry *entry = &world.entries[i];
 

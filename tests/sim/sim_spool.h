@@ -82,7 +82,7 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done);
 /* All that is there was found. `told`: how many records it says are damaged, or groups cut off. */
 void ledger_recovery_ends(uint32_t shard, uint64_t told);
 /* No checkpoint could be read, so what was finished long ago may be back. */
-void ledger_amnesty(void);
+void ledger_amnesty(uint32_t shard);
 
 /* ---- damage ---- */
 

@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static uint64_t errors_before; /* of the disk, when the recovery began */
-static uint32_t super_whole;   /* a bit for each shard: both slots of its SUPER are good */
+static uint64_t errors_before[SPOOL_SHARDS_MAX]; /* of the disk, when the recovery began */
+static uint32_t super_whole; /* a bit for each shard: both slots of its SUPER are good */
 static bool beheaded
     [SPOOL_SHARDS_MAX]; /* a lie fell upon a segment's header: whatever goes there later is lost as well */
-static bool amnesty;    /* of the recovery that runs */
-static uint64_t hidden; /* what it did not present and should have */
+static bool amnesty[SPOOL_SHARDS_MAX];    /* of the recovery that runs */
+static uint64_t hidden[SPOOL_SHARDS_MAX]; /* what it did not present and should have */
 
 /* ---- content ---------------------------------------------------------------------------------- */
 
@@ -73,9 +73,9 @@ static bool damage_explains(struct entry *entry)
     return true;
 }
 
-static bool error_explains(void)
+static bool error_explains(uint32_t shard)
 {
-    return world.mode == SPOOL_FAILS && world.host->disk->errors_made > errors_before;
+    return world.mode == SPOOL_FAILS && world.host->disk->errors_made > errors_before[shard];
 }
 
 void ledger_unreadable(struct entry *entry, int result)
@@ -175,9 +175,9 @@ void ledger_recovery_begins(uint32_t shard)
     for (uint32_t i = 0; i < world.entry_count; i++)
         if (world.entries[i].shard == shard)
             world.entries[i].recovered = false;
-    errors_before = world.host->disk->errors_made;
-    hidden = 0;
-    amnesty = false;
+    errors_before[shard] = world.host->disk->errors_made;
+    hidden[shard] = 0;
+    amnesty[shard] = false;
     super_whole &= ~(1u << shard);
 }
 
@@ -196,10 +196,10 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done)
         sim_fail("message %llx: unit %u is done and nobody said so", (unsigned long long)entry->id,
                  index);
     if (!done && *state == UNIT_DONE) {
-        if (!amnesty && !error_explains() && !damage_explains(entry))
+        if (!amnesty[entry->shard] && !error_explains(entry->shard) && !damage_explains(entry))
             sim_fail("message %llx: unit %u was durably done and waits again",
                      (unsigned long long)entry->id, index);
-        hidden += world.mode != SPOOL_LIES || entry->overwritten;
+        hidden[entry->shard] += world.mode != SPOOL_LIES || entry->overwritten;
     }
     if (*state != UNIT_DONE || !done)
         *state = !done ? UNIT_WAITING : cache_lies() ? UNIT_NOTED : UNIT_DONE;
@@ -208,11 +208,11 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done)
 /* A message that is over and is there again: its DONE or ABORT cannot be read. */
 static bool may_return(struct entry *entry)
 {
-    if (amnesty)
+    if (amnesty[entry->shard])
         return true;
-    if (!error_explains() && !damage_explains(entry))
+    if (!error_explains(entry->shard) && !damage_explains(entry))
         return false;
-    hidden += world.mode != SPOOL_LIES || entry->overwritten;
+    hidden[entry->shard] += world.mode != SPOOL_LIES || entry->overwritten;
     return true;
 }
 
@@ -234,9 +234,9 @@ struct entry *ledger_seen(const struct spool_recovered_message *message)
     return entry;
 }
 
-void ledger_amnesty(void)
+void ledger_amnesty(uint32_t shard)
 {
-    amnesty = true;
+    amnesty[shard] = true;
     world.amnesties++;
 }
 
@@ -264,16 +264,16 @@ static void settle_missing(struct entry *entry)
 {
     bool promised = entry->state == ENTRY_PROMISED && waiting_unit(entry) != UNITS_MAX;
 
-    if (promised && error_explains()) { /* set aside: the next recovery may find it */
-        hidden++;
+    if (promised && error_explains(entry->shard)) { /* set aside: the next recovery may find it */
+        hidden[entry->shard]++;
         return;
     }
-    if (!promised && error_explains())
+    if (!promised && error_explains(entry->shard))
         return; /* this recovery has not seen all, and decides nothing */
     if (promised && !damage_explains(entry))
         sim_fail("message %llx was promised, unit %u waits, and it is missing",
                  (unsigned long long)entry->id, waiting_unit(entry));
-    hidden += promised && (world.mode != SPOOL_LIES || entry->overwritten);
+    hidden[entry->shard] += promised && (world.mode != SPOOL_LIES || entry->overwritten);
     world.doubts += entry->state != ENTRY_PROMISED;
     entry->state = ENTRY_GONE;
 }
@@ -288,7 +288,7 @@ void ledger_recovery_ends(uint32_t shard, uint64_t told)
             settle_missing(entry);
     }
     super_whole |= 1u << shard;
-    if (hidden > 0 && told == 0)
+    if (hidden[shard] > 0 && told == 0)
         sim_fail("%llu messages or results are hidden from this recovery, and it says nothing",
-                 (unsigned long long)hidden);
+                 (unsigned long long)hidden[shard]);
 }

@@ -79,6 +79,7 @@ int world_start(struct world *world)
     world->message_count = 0;
     world->stopped = world->restored = false;
     world->report = (struct spool_report){0};
+    world->finished = 0;
     r = spool_open(&world->config, &world->recovery, &error);
     (void)slice_to_cstr(buf_slice(&error), world->error, sizeof(world->error));
     buf_deinit(&error);

@@ -34,7 +34,8 @@ struct world {
     struct spool_config config;
     struct spool_recovery *recovery;
     struct spool *spool;
-    struct spool_report report; /* `finished` is what the world has counted */
+    struct spool_report report;
+    uint64_t finished; /* messages that ended, in the last recovery and since */
     char error[600];
     /* The world is the owner: what it was told by the last recovery, in order of id, and what was posted and told
      * since. */

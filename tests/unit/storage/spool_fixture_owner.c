@@ -48,7 +48,7 @@ static void finish(struct world *world, struct world_message *message)
     size_t at = (size_t)(message - world->messages);
 
     spool_release(world->spool, message->id, &message->location);
-    world->report.finished++;
+    world->finished++;
     world->message_count--;
     world->image_next -= at < world->image_next;
     memmove(message, message + 1, (world->message_count - at) * sizeof(*message));
@@ -239,13 +239,11 @@ static void on_restored(void *context, int result, const struct spool_report *re
                         struct slice error)
 {
     struct world *world = context;
-    uint64_t finished = world->report.finished;
 
     cr_assert(!world->restored, "restored twice");
     world->restored = true;
     world->restore_result = result;
     world->report = *report;
-    world->report.finished = finished;
     (void)slice_to_cstr(error, world->error, sizeof(world->error));
 }
 

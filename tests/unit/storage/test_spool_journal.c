@@ -61,7 +61,7 @@ Test(spool_journal, a_message_ends_with_its_last_unit)
     world_close(crashed);
     world_open(crashed);
     cr_assert_eq(crashed->message_count, 0);
-    cr_assert_eq(crashed->report.finished, 1);
+    cr_assert_eq(crashed->finished, 1);
     world_destroy(crashed);
     world_destroy(world);
 }
