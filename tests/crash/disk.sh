@@ -9,7 +9,7 @@ RECORDER=$KILAT_BUILD/tests/kilat-recorder
 DISK_SERVER=disk
 DISK_BYTES=400M            # XFS refuses to be smaller than 300 MB
 DISK_LETTERS=${DISK_LETTERS:-1500} # to the mailbox, while others send to hosts that take them at once, or only after the cut
-DISK_PATIENCE_S=30
+DISK_PATIENCE_S=60
 DISK_FATES=(none none all some some torn torn torn)
 DISK_OWED=0
 DISK_DOUBLES=0
@@ -79,6 +79,12 @@ END
     kilat_user "$DISK_SERVER" fadli@kawan.test rahasia
 }
 
+# One shard or two; with fewer than before, a spool is adopted. Sets disk_shards.
+disk_draw_shards() {
+    disk_shards=$((1 + RANDOM % 2))
+    sed -i "s/^shards = .*/shards = $disk_shards/" "$STATE/$DISK_SERVER/kilat.conf"
+}
+
 disk_sent_reach() { # ledger count
     [ "$(wc -l <"$STATE/sent.$1")" -ge "$2" ]
 }
@@ -140,8 +146,8 @@ disk_record() { # file system
     touch "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched,interruptions}
     truncate -s 0 "$STATE"/sent.{sink,local,later,cached} "$STATE"/{received,fetched,interruptions}
     disk_begin "$1"
-    disk_shards=$((1 + RANDOM % 2))
-    KILAT_SHARDS=$disk_shards disk_configure
+    disk_configure
+    disk_draw_shards
     kilat_start "$DISK_SERVER"
     sync -f "$STATE/$DISK_SERVER"
     sync "$disk_loop" # also where the file system sends no flushes: what follows is about letters
@@ -165,6 +171,7 @@ disk_record_again() { # file system
     tail -n 1 "$STATE/received" | cut -d ' ' -f 3 >>"$STATE/interruptions"
     disk_begin "$1"
     disk_from=$("$RECORDER" now "$STATE/memory")
+    disk_draw_shards
     kilat_start "$DISK_SERVER"
     disk_load
     disk_end "$1"
@@ -267,6 +274,7 @@ disk_resume() { # cut
     : >"$STATE/arrived"
     process_start sink "$LEDGER" sink "127.0.0.35:$sink_port" "$STATE/arrived"
     process_start later "$LEDGER" sink "127.0.0.36:$later_port" "$STATE/arrived"
+    disk_draw_shards
     kilat_start "$DISK_SERVER" || fail "$1: kilatd does not start"
     wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || true
     wait_until "$DISK_PATIENCE_S" "an empty queue" disk_queue_is_empty || fail "$1: the queue does not drain"
@@ -307,7 +315,7 @@ disk_cut() {
     doubles=$(LC_ALL=C comm -12 "$STATE/cut/before" "$STATE/cut/arrived" | wc -l)
     DISK_OWED=$((DISK_OWED + $(wc -l <"$STATE/cut/owed")))
     DISK_DOUBLES=$((DISK_DOUBLES + doubles))
-    printf '%s: %d owed, %d in the mailbox, %d deleted, %d twice\n' "$cut" "$(wc -l <"$STATE/cut/owed")" \
+    printf '%s, %d shards: %d owed, %d in the mailbox, %d deleted, %d twice\n' "$cut" "$disk_shards" "$(wc -l <"$STATE/cut/owed")" \
         "$(wc -l <"$STATE/cut/mailbox.numbers")" "$(wc -l <"$STATE/cut/gone")" "$doubles"
 }
 

@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PENDING_TRIES                                                                              \
+    4 /* with nothing pending there is nothing to lose: so often another moment is looked for */
 #define HEAD_BYTES                                                                                 \
     4096 /* ext4 keeps a superblock of two sectors there and does not survive half of it */
 #define COPY_BYTES (1u << 20)
@@ -76,6 +78,15 @@ static bool is_pending(const struct recorder_op *op, uint64_t moment)
     return op->kind == RECORDER_WRITE && op->arrived < moment;
 }
 
+static size_t pending_count(const struct recording *recording, uint64_t moment)
+{
+    size_t count = 0;
+
+    for (size_t i = durable_count(recording, moment); i < recording->count; i++)
+        count += is_pending(&recording->ops[i], moment);
+    return count;
+}
+
 int recorder_now(int argc, char **argv)
 {
     struct recording recording;
@@ -101,10 +112,16 @@ static uint64_t draw_moment(const struct recording *recording, size_t first, uin
     const struct recorder_op *ops = recording->ops, *next_op = NULL;
     uint64_t begin_ns = ops[first].arrived_ns,
              span_ns = ops[recording->count - 1].arrived_ns - begin_ns;
-    uint64_t at_ns;
+    uint64_t at_ns, moment;
 
-    if (next(seed) % 2 == 0 || span_ns == 0)
-        return ops[first + next(seed) % (recording->count - first)].arrived;
+    if (next(seed) % 2 == 0 || span_ns == 0) {
+        for (int tries = 0; tries < PENDING_TRIES; tries++) {
+            moment = ops[first + next(seed) % (recording->count - first)].arrived;
+            if (pending_count(recording, moment) > 0)
+                break;
+        }
+        return moment;
+    }
     at_ns = begin_ns + next(seed) % span_ns;
     for (size_t i = first; i < recording->count; i++)
         if (ops[i].arrived_ns >= at_ns && (next_op == NULL || ops[i].arrived < next_op->arrived))
