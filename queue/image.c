@@ -8,7 +8,11 @@
 /* What a spool asks the queue: the image of its messages for a checkpoint, some of it at a time, and what is known of a
  * message before it is copied to the cold lane. The walk goes in the order of ids; a cursor stands on the next message
  * and moves on when that one is freed, and back when one comes to stand directly in front of it. What comes to stand
- * further back was appended after the checkpoint began, so the scan finds it. */
+ * further back was appended after the checkpoint began, so the scan finds it.
+ *
+ * A spool asks for blocks only when all that it has appended before the checkpoint began has completed. So a report that
+ * is in an image, where it has no envelope to name what it reports on, has finished those recipients before they are
+ * copied; one that is not is found by the scan, with its envelope (QUEUE I8). */
 
 static struct spool_location location_of(const struct queue_part *part, uint32_t number)
 {

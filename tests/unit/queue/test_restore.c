@@ -478,6 +478,27 @@ Test(restore, a_checkpoint_while_messages_come_and_go)
     world_destroy(world);
 }
 
+/* Goal: what was appended after a checkpoint began is left to the scan (QUEUE I14): else its place would be told twice, or
+ * told though its group was lost. */
+Test(restore, a_checkpoint_holds_what_was_there_when_it_began)
+{
+    struct world *world = world_started();
+    uint64_t old, new;
+
+    world->no_answers = true;
+    old = world_submit(world, 0, "a@x", "ok@b.mx");
+    world_checkpoint_begin(world, 0);
+    new = world_submit(world, 0, "a@x", "ok@b.mx");
+    cr_expect_not(world_checkpoint_block(world, 0));
+    cr_expect_eq(world->spools[0].blocks[0].entry_count, 1);
+    world_checkpoint_end(world, 0);
+    world_crash(world);
+    world_recover(world);
+    cr_expect_eq(world_view(world, old).units_open, 1);
+    cr_expect_eq(world_view(world, new).units_open, 1);
+    world_destroy(world);
+}
+
 /* Goal: coming back costs the same for each message, also beside new mail: none is looked for from the end. */
 Test(restore, many_come_back_in_any_order)
 {
