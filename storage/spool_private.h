@@ -682,6 +682,7 @@ struct spool_scan {
     struct spool_scan_chain *chain;
     const struct spool_scan_events *events;
     uint64_t offset; /* where the next step begins */
+    bool cut;        /* its end was looked at */
     struct spool_scan_result result;
 };
 /* From `offset` on (0: all of it; otherwise where a group begins or the end) of a segment of `size_bytes`; the caller

@@ -235,6 +235,7 @@ void spool_scan_begin(struct spool_scan *scan, const uint8_t uuid[SPOOL_UUID_BYT
 
     scan->result = (struct spool_scan_result){0};
     scan->window_offset = scan->window_bytes = 0;
+    scan->cut = false;
     scan->offset = MAX(ROUND_UP(offset, SPOOL_BLOCK_BYTES), SPOOL_BLOCK_BYTES);
     if (chain->any && scan->number != chain->segment + 1) {
         /* Segments were reclaimed in between: nothing here speaks of what stands before the gap. */
@@ -249,12 +250,22 @@ void spool_scan_begin(struct spool_scan *scan, const uint8_t uuid[SPOOL_UUID_BYT
     scan->offset = scan->size_bytes;
 }
 
+/* A file that is shorter than it was made has lost groups of which no trace is left in it. */
+static void scan_cut(struct spool_scan *scan)
+{
+    if (scan->result.readable && !scan->cut && scan->result.header.size_bytes > scan->size_bytes)
+        suspect(scan, scan->size_bytes, true, 0);
+    scan->cut = true;
+}
+
 bool spool_scan_step(struct spool_scan *scan)
 {
     uint64_t taken;
 
-    if (scan->offset >= scan->size_bytes)
+    if (scan->offset >= scan->size_bytes) {
+        scan_cut(scan);
         return false;
+    }
     taken = scan->offset % SPOOL_BLOCK_BYTES == 0 ? scan_group(scan, scan->offset) : 0;
     scan->offset = taken != 0 ? scan->offset + taken : scan_hole(scan, scan->offset);
     return true;

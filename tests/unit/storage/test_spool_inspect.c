@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const struct spool_inspect_events no_events;
 
@@ -204,6 +205,39 @@ Test(spool_inspect, damage_is_told_with_its_place)
         cr_expect_eq(spool_inspect_read(inspect, &second->append.location, take, &text), 0);
         buf_deinit(&text);
     }
+    spool_inspect_close(&inspect);
+    world_destroy(world);
+    free(seen);
+}
+
+/* Goal: a file that was cut between two groups is told, though everything left in it verifies. */
+Test(spool_inspect, a_file_cut_between_two_groups_is_told)
+{
+    static uint8_t body[5000];
+    struct world *world = world_create();
+    struct told told = {0};
+    struct spool_inspect_events events = {.context = &told, .damage = tell};
+    struct spool_inspect *inspect;
+    struct seen *seen = calloc(1, sizeof(*seen));
+    struct posting *second;
+    char name[SPOOL_NAME_SIZE], path[600];
+    uint64_t offset;
+
+    fill_body(body, sizeof(body), 3);
+    world_open(world);
+    (void)post(world, 1, body, sizeof(body));
+    second = post(world, 1, body, 100);
+    offset = (uint64_t)second->append.location.offset_16 * 16 - SPOOL_GROUP_HEADER_BYTES;
+    spool_segment_name('D', second->append.location.segment, name);
+    world_close(world);
+    path_of(world, name, path, sizeof(path));
+    cr_assert_eq(truncate(path, (off_t)offset), 0);
+    inspect = inspect_open(world->dir, &events);
+    cr_assert_eq(spool_inspect_messages(inspect, see, seen), 0);
+    cr_expect_eq(seen->count, 1);
+    cr_assert_eq(told.count, 1);
+    cr_expect(told.torn, "nothing behind it says that it was acknowledged");
+    cr_expect_eq(told.place.offset, offset);
     spool_inspect_close(&inspect);
     world_destroy(world);
     free(seen);
