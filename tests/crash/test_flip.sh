@@ -77,8 +77,13 @@ judge_round() { # what was done to the spool
     [ -z "$twice" ] || fail "$1: arrived twice: $(head -n 5 <<<"$twice" | paste -sd ' ')"
 }
 
+# What a checkpoint names is found to be damaged only when it is read to be delivered.
+damage_is_told() {
+    grep -qE 'event=(spool|queue)[.a-z]*\.damaged |damaged_records=[1-9]|torn_groups=[1-9]' "$STATE/log/trial.log"
+}
+
 play_round() { # number
-    local kind=stopped seed=$((KILAT_SEED * 100000 + $1)) what lost log=$STATE/log/trial.log
+    local kind=stopped seed=$((KILAT_SEED * 100000 + $1)) what lost
     [ $(($1 % 2)) = 0 ] || kind=killed
     rm -rf "$STATE/trial/spool"
     cp -a "$STATE/$kind" "$STATE/trial/spool"
@@ -87,22 +92,21 @@ play_round() { # number
     "$LEDGER" spool --damaged "$STATE/trial/spool" | sed -n 's/ waiting$//p' | sort >"$STATE/wanted"
     : >"$STATE/received"
     : >"$STATE/sent"
-    : >"$log"
+    : >"$STATE/log/trial.log"
     kilat_start trial || fail "$what: kilatd did not start"
     send_until 3 $((FIRST_NEW + $1 * 1000))
     send_end
     cut -d ' ' -f 1 "$STATE/sent" | sort - "$STATE/wanted" >"$STATE/expected"
     wait_until 30 "$(wc -l <"$STATE/expected") letters to arrive" all_arrived || true
+    lost=$(comm -23 "$STATE/$kind.waiting" "$STATE/wanted" | wc -l)
+    [ "$lost" = 0 ] || wait_until 20 "the log to tell of the damage" damage_is_told ||
+        fail "$what: $lost letters were lost and the log says nothing"
+    set_aside=$((set_aside + lost))
+    [ "$lost" = 0 ] || hit=$((hit + 1))
     kilat_stop trial || fail "$what: kilatd died or did not end in good order"
     judge_round "$what"
     lost=$(comm -23 "$STATE/expected" "$STATE/arrived")
     [ -z "$lost" ] || fail "$what: whole and not delivered: $(head -n 5 <<<"$lost" | paste -sd ' ')"
-    lost=$(comm -23 "$STATE/$kind.waiting" "$STATE/wanted" | wc -l)
-    set_aside=$((set_aside + lost))
-    [ "$lost" = 0 ] && return
-    hit=$((hit + 1))
-    grep -E 'event=(spool|queue)[.a-z]*\.damaged |damaged_records=[1-9]|torn_groups=[1-9]' "$log" | head -n 1 |
-        has . || fail "$what: $lost letters were lost and the log says nothing"
 }
 
 state_create test_flip
