@@ -284,6 +284,7 @@ static void local_big_next(struct local *local)
     if (r == -EINPROGRESS)
         return;
     if (r < 0) {
+        queue_attempt_damaged(local->messages[0].attempt, r);
         local->files[local->big_item].result = r;
         local_big_job(local, local_big_item_done, local_big_abort_job);
     } else if (r == 0) {

@@ -265,6 +265,7 @@ static void outbound_body_failed(struct outbound_session *s, int error)
     spool_id_format(queue_attempt_id(s->attempt), id);
     log_event(s->outbound->node->shard->log, LOG_ERROR, "message.unreadable", log_cstr("id", id),
               log_cstr("error", strerror(-error)));
+    queue_attempt_damaged(s->attempt, error);
     smtp_client_body_failed(s->client);
 }
 

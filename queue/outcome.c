@@ -270,10 +270,44 @@ static void settle_loaded(struct queue_attempt *attempt)
     }
 }
 
+void queue_attempt_damaged(struct queue_attempt *attempt, int error)
+{
+    ASSERT(attempt->loaded && error < 0);
+    if (error == -EBADMSG || error == -EIO)
+        attempt->load_result = error;
+}
+
+/* The envelope is whole and the body is not: whoever has the message has it, nobody else can get it. */
+static void settle_damaged(struct queue_attempt *attempt)
+{
+    struct queue *queue = attempt->queue;
+    uint32_t items[ATTEMPT_ITEMS_MAX], count = 0;
+
+    for (uint32_t i = 0, run; i < attempt->count; i += run) {
+        run = run_of(attempt, i);
+        if (attempt->units[i].mark == MARK_DELIVERED)
+            finish_run(attempt, i, run);
+    }
+    for (uint32_t i = 0; i < attempt->item_count; i++) {
+        uint32_t item = attempt->items[i].item;
+
+        if (index_item(&queue->index, item)->open_count > 0)
+            items[count++] = item;
+        else
+            item_settle(queue, item, attempt->items[i].next_s);
+    }
+    if (count == 0)
+        return;
+    message_damaged(queue, attempt->entry, items, count, attempt->load_result);
+    message_act_pending(queue, attempt->entry);
+}
+
 /* Everything that follows from the outcomes, once those that had to be durable are. Frees the attempt. */
 static void settle(struct queue_attempt *attempt)
 {
-    if (attempt->loaded)
+    if (attempt->loaded && attempt->load_result < 0)
+        settle_damaged(attempt);
+    else if (attempt->loaded)
         settle_loaded(attempt);
     else
         settle_unloaded(attempt);

@@ -185,6 +185,9 @@ uint32_t queue_attempt_number(const struct queue_attempt *attempt); /* 1 for the
 struct spool_reader *queue_attempt_reader(const struct queue_attempt *attempt);
 void queue_attempt_outcome(struct queue_attempt *attempt, uint32_t index,
                            enum queue_outcome outcome, const uint8_t status[3], struct slice text);
+/* The body could not be read to its end. -EBADMSG, -EIO: queue_attempt_finish() sets aside what was not delivered; any
+ * other error means nothing, and the message is tried again. */
+void queue_attempt_damaged(struct queue_attempt *attempt, int error);
 typedef void queue_finished_fn(void *context, int result);
 /* Ends the attempt: what has no outcome is QUEUE_LATER with "attempt given up". Delivered units are
  * noted lazily; with `durable` they are flushed, and it runs when the notes are on disk (0) or are

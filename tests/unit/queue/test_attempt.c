@@ -147,6 +147,36 @@ Test(attempt, a_damaged_message_is_set_aside_and_others_go_on)
     world_destroy(world);
 }
 
+/* Goal: a message whose envelope is whole and whose body is not (a chunk of a big one) is not tried for ever. */
+Test(attempt, a_body_that_turns_out_damaged_sets_the_message_aside)
+{
+    static const int errors[] = {-EBADMSG, -EIO, -ENOMEM};
+
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        struct world *world = world_started();
+        struct world_session *session;
+        uint64_t id;
+
+        world->keep = true;
+        id = world_submit(world, 0, "a@x", "ok@b.mx ok2@b.mx");
+        world->keep = false;
+        session = world_session(world, 0);
+        queue_attempt_outcome(session->attempt, 1, QUEUE_DELIVERED, (const uint8_t[]){2, 0, 0},
+                              SLICE_NONE);
+        queue_attempt_damaged(session->attempt, errors[i]);
+        queue_attempt_finish(session->attempt, NULL, NULL);
+        session->attempt = NULL;
+        world_session_close(session);
+        world_run(world);
+        cr_expect_eq(world_outcome(world, id, 1), 'd', "who has it has it");
+        cr_expect_eq(world_outcome(world, id, 0), '\0');
+        cr_expect_eq(world_counters(world).damaged, errors[i] != -ENOMEM, "%d", errors[i]);
+        world_advance(world, DAY_MS);
+        cr_expect_eq(world_counters(world).messages, errors[i] != -ENOMEM, "%d", errors[i]);
+        world_destroy(world);
+    }
+}
+
 Test(attempt, what_cannot_be_read_now_is_tried_later)
 {
     struct world *world = world_started();
