@@ -62,12 +62,17 @@ crashfs_shares() { # total, share_max, command
     done
 }
 
+crashfs_mounted_or_gone() {
+    [ -e "$STATE/mount/.crash" ] || ! process_alive crashfs
+}
+
 # Mounts the file system and configures the server on it. More settings on standard input.
 crashfs_configure() {
     local home=$STATE/$CRASHFS_SERVER
     mkdir "$STATE/mount"
     process_start crashfs "$CRASHFS" "$STATE/mount"
-    wait_until 20 "the file system" test -e "$STATE/mount/.crash"
+    wait_until 20 "the file system" crashfs_mounted_or_gone
+    [ -e "$STATE/mount/.crash" ] || skip "FUSE cannot be mounted here: $(tail -n 1 "$STATE/log/crashfs.log")"
     crashfs_tell "delay $CRASHFS_SYNC_US"
     smtp_port=$(port_free)
     pop3_port=$(port_free)
