@@ -318,12 +318,27 @@ int mailbox_open_message(struct mailbox *mailbox, uint32_t index, int *ret_fd,
 
 /* ---- deleting ------------------------------------------------------------------------------ */
 
+/* Where a rename is two steps on disk, a power cut leaves a message in tmp/ as well. Deleted here alone, it would be published
+ * once more by a recovery that is still walking, since sessions do not wait for that. */
+static int delete_leftover(const struct mailbox *mailbox, const struct entry *entry)
+{
+    char name[MAILDIR_NAME_MAX + 1];
+    int r;
+
+    (void)slice_to_cstr(entry_base(entry), name, sizeof(name)); /* fits: it is a part of a name */
+    r = file_unlink(mailbox->dirs.tmp_fd, name);
+    return r == -ENOENT ? 0 : r;
+}
+
 static int delete_entry(const struct mailbox *mailbox, const struct entry *entry)
 {
     char name[MAILDIR_NAME_MAX + 1];
     int dir_fd = entry->in_cur ? mailbox->dirs.cur_fd : mailbox->dirs.new_fd;
-    int r = file_unlink(dir_fd, entry->name);
+    int r = delete_leftover(mailbox, entry);
 
+    if (r < 0)
+        return r;
+    r = file_unlink(dir_fd, entry->name);
     if (r != -ENOENT)
         return r;
     r = find_again(mailbox, entry, name, &dir_fd);

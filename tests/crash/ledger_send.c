@@ -22,6 +22,8 @@
 #define SESSIONS_MAX 64
 #define REPLY_MAX 4096
 #define PATIENCE_S 30
+#define REFUSED_PAUSE_MS                                                                           \
+    10 /* a sender that tries again at once keeps the server busy with refusals alone */
 #define HEAD_MAX 512
 
 struct sender {
@@ -130,6 +132,7 @@ static int read_head(struct sender *sender, struct connection *connection)
     if (data == 354)
         return 1;
     atomic_fetch_add(&sender->refused, 1);
+    (void)poll(NULL, 0, REFUSED_PAUSE_MS);
     return mail / 100 != 5 && rcpt / 100 != 5 && send_all(connection->fd, "RSET\r\n", 6) &&
                    reply(connection) == 250
                ? -1

@@ -266,6 +266,31 @@ Test(mailbox, delete_takes_exactly_the_marked_ones)
     fixture_close(&f);
 }
 
+/* A power cut may leave a message in tmp/ beside its published self; recovery must not find it there after QUIT. */
+Test(mailbox, delete_takes_what_is_left_in_tmp)
+{
+    struct mailbox *mailbox;
+    uint32_t deleted_count;
+    uint8_t deleted = 3;
+    struct fixture f;
+
+    fixture_open(&f);
+    make_maildir(&f, "u");
+    put(&f, "u/new/a", "x", 1);
+    put(&f, "u/tmp/a", "x", 1);
+    put(&f, "u/cur/b:2,S", "x", 1);
+    put(&f, "u/tmp/b", "x", 1);
+    put(&f, "u/tmp/c", "x", 1);
+    mailbox = open_u(&f);
+    cr_expect_eq(mailbox_delete(mailbox, &deleted, &deleted_count), 0);
+    cr_expect_eq(deleted_count, 2);
+    cr_expect_eq(names_in(&f, "u/new", NULL), 0);
+    cr_expect_eq(names_in(&f, "u/cur", NULL), 0);
+    cr_expect_eq(names_in(&f, "u/tmp", NULL), 1);
+    mailbox_close(&mailbox);
+    fixture_close(&f);
+}
+
 Test(mailbox, what_is_gone_already_counts_as_deleted)
 {
     struct mailbox *mailbox;
