@@ -386,7 +386,8 @@ int queue_admits(const struct queue *queue)
     if (queue->own == NULL || queue->stopping ||
         queue->index.entry_count >= queue->config.messages_max)
         return -EAGAIN;
-    if (queue->shard->now_ns < queue->no_space_until_ns)
+    if (queue->shard->now_ns < queue->no_space_until_ns ||
+        spool_ready(queue->own->spool) == -ENOSPC)
         return -ENOSPC;
     return 0;
 }

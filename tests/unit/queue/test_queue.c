@@ -71,6 +71,17 @@ Test(queue, a_refused_append_leaves_nothing_behind)
     world_destroy(world);
 }
 
+Test(queue, a_spool_without_room_is_answered_for_at_mail)
+{
+    struct world *world = world_started();
+
+    world->spools[0].ready_error = -ENOSPC;
+    cr_expect_eq(queue_admits(world->queues[0]), -ENOSPC);
+    world->spools[0].ready_error = 0;
+    cr_expect_eq(queue_admits(world->queues[0]), 0, "at once, when there is");
+    world_destroy(world);
+}
+
 Test(queue, more_messages_than_allowed_are_put_off_but_reports_are_not)
 {
     struct world *world = world_create(1);

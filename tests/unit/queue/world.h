@@ -70,10 +70,11 @@ struct spool {
     int note_error;                        /* of the call */
     int flush_error;                       /* of the write */
     bool journal_lost;
-    bool unchecked; /* its places are not looked through after each step */
-    bool losing;    /* what is noted from now on will not survive the crash */
-    bool manual;    /* appends and notes wait for world_complete() */
-    bool cold;      /* readers open in a later tick */
+    int ready_error; /* what spool_ready() says */
+    bool unchecked;  /* its places are not looked through after each step */
+    bool losing;     /* what is noted from now on will not survive the crash */
+    bool manual;     /* appends and notes wait for world_complete() */
+    bool cold;       /* readers open in a later tick */
     uint64_t damaged_id;
     int open_error;
     uint32_t readers_open, defers;

@@ -31,6 +31,11 @@ bool spool_journal_ok(const struct spool *spool)
     return !spool->journal_lost;
 }
 
+int spool_ready(const struct spool *spool)
+{
+    return spool->ready_error;
+}
+
 static struct world_message *find(struct spool *spool, uint64_t id)
 {
     uint32_t place = spool->place_of[id % WORLD_MESSAGES_MAX];
