@@ -79,11 +79,34 @@ static int slot_write(int dir_fd, const struct spool_super *super)
     return r;
 }
 
+/* Does the slot that counts, of `sequence`, still stand there? */
+static bool slot_stands(int dir_fd, uint64_t sequence)
+{
+    uint8_t block[SPOOL_BLOCK_BYTES];
+    struct spool_super slot;
+    int fd;
+    int r = file_open(dir_fd, SUPER_NAME, FILE_READ, 0, &fd);
+
+    if (r < 0)
+        return true; /* the write will say what is wrong */
+    r = file_read_all(fd, block, sizeof(block), sequence % 2 * SPOOL_BLOCK_BYTES);
+    (void)file_close(fd); /* only read */
+    return r == 0 && spool_super_decode(block, &slot) && slot.sequence == sequence;
+}
+
 int spool_super_write(int dir_fd, struct spool_super *super)
 {
     struct spool_super next = *super;
     int r;
 
+    /* Into the other slot; but never over the only good one: where the newer one has decayed, it is the one that is
+     * written, so that a cut while it is leaves the older; and then that one, so that they are one write apart again. */
+    if (!slot_stands(dir_fd, super->sequence)) {
+        next.sequence += 2;
+        r = slot_write(dir_fd, &next);
+        if (r < 0)
+            return r;
+    }
     next.sequence++;
     r = slot_write(dir_fd, &next);
     if (r ==
