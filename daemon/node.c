@@ -179,7 +179,8 @@ static void node_unwind(struct node *node)
     users_watch_stop(node);
     local_destroy(&node->local);
     outbound_destroy(&node->outbound);
-    queue_destroy(&node->queue);
+    if (node->queue != NULL)
+        queue_abandon(node->queue);
     node_spools_stop(node, node_unwound);
     while (!node->unwound || node_spools_busy(node) || node_listening(node) ||
            users_watch_busy(node) || (node->control != NULL && control_busy(node->control)))

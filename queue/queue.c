@@ -582,16 +582,22 @@ void queue_configure(struct queue *queue, const struct queue_config *config)
     queue_poke(queue);
 }
 
+void queue_abandon(struct queue *queue)
+{
+    queue->started = false; /* nothing that is told is to be followed by anything */
+    shard_undefer(&queue->task);
+    shard_timer_disarm(queue->shard, &queue->timer);
+    shard_timer_disarm(queue->shard, &queue->report_timer);
+    shard_timer_disarm(queue->shard, &queue->again_timer);
+}
+
 void queue_destroy(struct queue **queue)
 {
     struct queue *q = *queue;
 
     if (q == NULL)
         return;
-    q->started = false; /* nothing below is to be followed by anything */
-    shard_undefer(&q->task);
-    shard_timer_disarm(q->shard, &q->timer);
-    shard_timer_disarm(q->shard, &q->report_timer);
+    queue_abandon(q);
     reports_deinit(q);
     attempts_deinit(q);
     destinations_deinit(q);

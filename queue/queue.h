@@ -96,6 +96,10 @@ void queue_configure(struct queue *queue, const struct queue_config *config);
  * queues of all other shards, which are to be stopped as well: until then they give each other back
  * what they were lent. */
 void queue_stop(struct queue *queue, void (*stopped)(void *context), void *context);
+/* Instead of a stop, when a start has failed: it calls nobody any more. Its spools, which may still be
+ * read, or write a checkpoint at their end, go on to speak to it until they have stopped. */
+void queue_abandon(struct queue *queue);
+/* After its spools have stopped, or before they were added. */
 void queue_destroy(struct queue **queue);
 
 /* ---- accepting ------------------------------------------------------------------------------- */

@@ -206,6 +206,31 @@ Test(restore, nothing_of_a_spool_that_cannot_be_read)
     world_destroy(world);
 }
 
+/* Goal: a start that failed while a spool was being read: what it still tells harms nobody, and nothing follows. */
+Test(restore, an_abandoned_queue_listens)
+{
+    struct world *world = world_started();
+    uint64_t id;
+
+    world->no_answers = true;
+    id = world_submit(world, 0, "a@x", "ok@b.mx");
+    world->no_answers = false;
+    world_crash(world);
+    world_reopen(world);
+    queue_abandon(world->queues[0]);
+    world_bring_back(world, 0);
+    world_bring_end(world, 0, 0);
+    world_checkpoint(world, 0);
+    world_run(world);
+    cr_expect_eq(world->spools[0].blocks[0].entry_count, 1);
+    cr_expect_eq(world->restored, 0, "nobody is called");
+    cr_expect_eq(world_outcome(world, id, 0), '\0');
+    world_crash(world);
+    world_recover(world);
+    cr_expect_eq(world_outcome(world, id, 0), 'd');
+    world_destroy(world);
+}
+
 /* ---- places ---------------------------------------------------------------------------------------- */
 
 /* Goal: the newer place counts and the older one is let go, in a checkpoint and among the records (QUEUE I11, I14). */
