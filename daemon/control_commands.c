@@ -199,6 +199,11 @@ static void status_spool(struct control_out *out, const struct control_totals *t
     control_out_u64(out, "segments_reused", t->spool.segments_reused);
     control_out_u64(out, "segments_removed", t->spool.segments_removed);
     control_out_u64(out, "segments_set_aside", t->spool.segments_set_aside);
+    control_out_u64(out, "checkpoints", t->spool.checkpoints);
+    control_out_u64(out, "checkpoint_failures", t->spool.checkpoint_failures);
+    control_out_bytes(out, "checkpoint_bytes", t->spool.checkpoint_bytes);
+    control_out_bytes(out, "scrubbed_bytes", t->spool.scrubbed_bytes);
+    control_out_u64(out, "scrub_damaged", t->spool.scrub_damaged);
 }
 
 static void finish_status(struct node *node, struct control_call *call)

@@ -128,6 +128,9 @@ static void node_spool_configure(const struct node_spool *spool, const char *pat
         .reclaim_after_s = (uint32_t)(settings->reclaim_after_ms / SECOND_MS),
         .reclaim_live_percent = (uint32_t)settings->reclaim_live_percent,
         .keep_free_bytes = settings->keep_free_bytes,
+        .scrub_kib_per_s = settings->scrub_rate == 0
+                               ? SPOOL_SCRUB_NEVER
+                               : (uint32_t)MAX(settings->scrub_rate / KIB, 1u),
         .force_file_system = settings->force_file_system,
         .owner_pid = (int32_t)getpid(), /* for whoever starts a second server on it */
     };

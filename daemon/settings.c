@@ -211,6 +211,9 @@ static const struct setting rows[] = {
     {NUMBER(reclaim_live_percent, 1, 30, 90),
      .doc = "How much of a segment may still be needed for it to be reclaimed: more saves disk "
             "space and costs writes."},
+    {BYTES(scrub_rate, 0, MIB, GIB),
+     .doc = "How fast sealed segments are read to find damage before it is needed, in bytes a "
+            "second; 0: never."},
     {BYTES(keep_free_bytes, 0, 0, 1024 * GIB),
      .doc = "Left free on the file system of the queue: with less than that new mail is told 452, "
             "and what is queued goes out."},

@@ -56,6 +56,7 @@ struct settings {
     uint64_t checkpoint_bytes, checkpoint_interval_ms;
     uint64_t reclaim_after_ms, reclaim_live_percent;
     uint64_t keep_free_bytes;
+    uint64_t scrub_rate; /* bytes a second; 0: never */
     bool force_file_system;
     uint64_t queue_messages_max; /* per shard */
     uint64_t retry_first_ms, retry_max_ms;
