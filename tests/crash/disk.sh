@@ -234,9 +234,13 @@ disk_fetched() {
     awk -v word="$1" '$2 == word { print $1 }' "$STATE/cut/fetched" | LC_ALL=C sort -u
 }
 
+disk_missing() {
+    LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived"
+}
+
 disk_arrived_all() {
     cut -d ' ' -f 1 "$STATE/arrived" | LC_ALL=C sort -u >"$STATE/cut/arrived"
-    [ -z "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")" ]
+    [ -z "$(disk_missing)" ]
 }
 
 disk_queue_is_empty() {
@@ -276,7 +280,7 @@ disk_resume() { # cut
     process_start later "$LEDGER" sink "127.0.0.36:$later_port" "$STATE/arrived"
     disk_draw_shards
     kilat_start "$DISK_SERVER" || fail "$1: kilatd does not start"
-    wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || true
+    wait_until "$DISK_PATIENCE_S" "what is owed" disk_arrived_all || disk_none "$1" "answered 250 and missing" "$(disk_missing)"
     wait_until "$DISK_PATIENCE_S" "an empty queue" disk_queue_is_empty || fail "$1: the queue does not drain"
     wait_until "$DISK_PATIENCE_S" "what is owed to the mailbox" disk_mailbox_all || true
     kilat_stop "$DISK_SERVER" || fail "$1: kilatd did not end in good order"
@@ -291,7 +295,7 @@ disk_none() { # cut, what, list of numbers
 }
 
 disk_judge() { # cut
-    disk_none "$1" "answered 250 and missing" "$(LC_ALL=C comm -23 "$STATE/cut/owed" "$STATE/cut/arrived")"
+    disk_none "$1" "answered 250 and missing" "$(disk_missing)"
     disk_none "$1" "altered" "$(grep -hE ' altered( |$)' "$STATE/arrived" "$STATE/cut/mailbox" "$STATE/cut/fetched")"
     disk_none "$1" "known as delivered and sent again" "$(LC_ALL=C comm -12 "$STATE/cut/early" "$STATE/cut/arrived")"
     disk_none "$1" "answered 250 and not in the mailbox" \
