@@ -41,7 +41,7 @@ static uint64_t groups_written(const struct spool *spool)
 
 static bool may_write(const struct spool *spool)
 {
-    return spool->restored && spool->owner->image_begin != NULL;
+    return spool->restored && !spool->incomplete && spool->owner->image_begin != NULL;
 }
 
 static bool something_changed(const struct spool *spool)
@@ -461,7 +461,7 @@ int spool_checkpoint(struct spool *spool, spool_checkpoint_fn *written, void *co
 
     if (spool->owner == NULL || spool->owner->image_begin == NULL)
         return -ENOTSUP;
-    if (!spool->restored)
+    if (!spool->restored || spool->incomplete)
         return -EAGAIN;
     if (spool->stopping)
         return -ESHUTDOWN;

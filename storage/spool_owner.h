@@ -74,7 +74,7 @@ void spool_restore(struct spool *spool);
 void spool_release(struct spool *spool, uint64_t id, const struct spool_location *location);
 /* Writes a checkpoint now, whatever the schedule says (an orderly stop does it by itself: the owner is asked until
  * `stopped`). `written` runs later with 0 or -errno, unless spool_stop() comes first. -EALREADY: one is being written;
- * -EAGAIN: earlier lives are not restored; -ENOTSUP: the owner has none. */
+ * -EAGAIN: earlier lives are not restored, or not all of them; -ENOTSUP: the owner has none. */
 typedef void spool_checkpoint_fn(void *context, int result);
 int spool_checkpoint(struct spool *spool, spool_checkpoint_fn *written, void *context);
 

@@ -526,7 +526,8 @@ struct spool {
     void *owner_context;
     struct spool_restore *restore; /* while it runs */
     struct shard_task restore_task;
-    bool restored; /* earlier lives were handed over */
+    bool restored;   /* earlier lives were handed over */
+    bool incomplete; /* ... but for what the disk refused to give */
     struct spool_checkpoint checkpoint;
     uint32_t *old_journals; /* J segments of earlier lives, ascending */
     uint32_t old_journal_count;

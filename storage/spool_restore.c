@@ -50,17 +50,34 @@ bool spool_restore_end(struct spool *spool)
     return true;
 }
 
+/* What could not be read now is read by the next start: so until then no checkpoint passes it, and no segment is used
+ * again. */
+static void restore_incomplete(struct spool *spool)
+{
+    spool->incomplete = true;
+    spool->live.lost = true;
+    log_event(
+        spool->shard->log, LOG_ERROR, "spool.restore.incomplete",
+        log_cstr("spool", spool->config.path),
+        log_cstr("meaning",
+                 "some of it could not be read; until the next start no checkpoint is written and "
+                 "no segment used again"));
+}
+
 static void restore_finish(struct spool_restore *restore)
 {
     struct spool *spool = restore->spool;
     struct spool_report report = restore->report;
     char sentence[sizeof(restore->sentence)];
     int error = restore->error;
+    bool read_errors = restore->read_errors;
     bool much = report.bytes_scanned > REPLAYED_MUCH || report.checkpoints_lost > 0;
 
     memcpy(sentence, restore->sentence, sizeof(sentence));
     report.microseconds = (clock_monotonic_ns() - restore->began_ns) / US_NS;
     (void)spool_restore_end(spool);
+    if (error == 0 && read_errors)
+        restore_incomplete(spool);
     if (error == 0) {
         spool->restored = true;
         spool_live_restored(spool);

@@ -85,7 +85,8 @@ struct spool_restore {
     struct restore_batch
         held; /* of the scan: messages whose body does not verify, until it is known why */
     struct restore_batch *into;
-    int job_error; /* no memory, while events ran */
+    bool read_errors; /* the disk refused something, which may be there the next time */
+    int job_error;    /* no memory, while events ran */
     /* one COMMIT */
     uint32_t cursor;
     struct spool_location place;

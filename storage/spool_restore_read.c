@@ -328,6 +328,7 @@ static int scan_open(struct spool_restore *restore, const struct spool_scan_even
         return r;
     }
     if (r < 0) {
+        restore->read_errors = true;
         spool_restore_close(restore);
         restore->segment_index++;
         return segment_unreadable(restore, number);
@@ -361,6 +362,7 @@ static int scan_close(struct spool_restore *restore)
     report->groups += result->groups;
     report->torn_groups += result->torn_groups;
     report->damaged_records += result->damaged_records;
+    restore->read_errors = restore->read_errors || result->read_error;
     if (!result->readable || result->read_error)
         r = segment_unreadable(restore, restore->scan.number);
     spool_restore_close(restore);
