@@ -9,7 +9,7 @@
  * that the segment dies after all (QUEUE 2.7):
  *
  * - from D, when it is reclaim_after_s old and less than reclaim_live_percent of it lives, since the longer one waits the
- *   less there is to copy; at a quarter of that age when much of the disk is dead;
+ *   less there is to copy; at a fifth of that age when much of the disk is dead;
  * - from the cold lane itself, about an hour later: by then what had some retries to go is delivered as well, and what is left
  *   stays for days. These are copied together into segments of their own, in which hardly anything dies: mixed with
  *   younger ones they would be copied again and again.
@@ -24,7 +24,7 @@
 #define LIVE_PERCENT_FALLBACK 30u
 /* A third of what lives is dead: sooner, since the budget has room for it. */
 #define PRESSURE_DIVISOR 3
-#define PRESSURE_HURRY 4
+#define PRESSURE_HURRY 5
 #define SECOND_AGE_FACTOR                                                                          \
     5 /* of reclaim_after_s: nearly an hour, and it was not young when it came */
 #define SECOND_DEAD_DIVISOR                                                                        \
