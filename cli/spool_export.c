@@ -8,12 +8,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define PASSES_MAX 4
+
 struct export
 {
     struct ctl_spool_run *run;
     struct spool_inspect *inspect;
     int dir_fd;
     uint64_t written, damaged;
+    /* What could not be read: of this pass, and of the one before, which is all that this one looks for. */
+    uint64_t *failed, *again;
+    size_t failed_count, again_count, failed_room;
     /* of the message in hand */
     int fd;
     uint64_t offset;
@@ -120,22 +125,53 @@ static int export_body(struct export *export, const char *id,
     return r;
 }
 
+static int keep_failed(struct export *export, uint64_t id)
+{
+    if (export->failed_count == export->failed_room) {
+        size_t room = MAX(export->failed_room * 2, (size_t)256);
+        uint64_t *grown = realloc(export->failed, room * sizeof(*grown));
+
+        if (grown == NULL)
+            return -ENOMEM;
+        export->failed = grown;
+        export->failed_room = room;
+    }
+    export->failed[export->failed_count++] = id;
+    return 0;
+}
+
+/* Both ascend, as messages come in order of id. */
+static bool is_wanted(const struct export *export, uint64_t id)
+{
+    size_t from = 0, to = export->again_count;
+
+    while (export->again != NULL && from < to) {
+        size_t middle = from + (to - from) / 2;
+
+        if (export->again[middle] == id)
+            return true;
+        if (export->again[middle] < id)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return export->again == NULL;
+}
+
 static int export_message(void *context, const struct spool_recovered_message *message)
 {
     struct export *export = context;
     char id[SPOOL_ID_TEXT_SIZE];
     int r;
 
+    if (!is_wanted(export, message->id))
+        return 0;
     spool_id_format(message->id, id);
     r = export_body(export, id, message);
     if (r == 0)
         r = export_envelope(export, id, message);
-    if (r == -EBADMSG || r == -EIO || r == -ENODATA) {
-        fprintf(stderr, "kilatctl: %s: message %s is damaged and was not exported\n",
-                export->run->path, id);
-        export->damaged++;
-        return 0;
-    }
+    if (r == -EBADMSG || r == -EIO || r == -ENODATA || r == -ENOENT)
+        return keep_failed(export, message->id);
     if (r < 0) {
         fprintf(stderr, "kilatctl: %s/%s: cannot be written: %s\n", export->run->target, id,
                 strerror(-r));
@@ -163,20 +199,50 @@ static int open_target(const struct ctl_spool_run *run)
     return r < 0 ? -1 : fd;
 }
 
-int ctl_spool_export(struct ctl_spool_run *run)
+/* One pass over the spool. 0 or -errno, told. */
+static int export_pass(struct export *export)
 {
     static const struct spool_inspect_events none;
-    struct export export = {.run = run, .dir_fd = -1};
-    bool fine;
+    int r = -EIO;
+
+    spool_inspect_close(&export->inspect);
+    export->inspect = ctl_spool_open(export->run);
+    if (export->inspect != NULL && ctl_spool_scan(export->run, export->inspect, &none))
+        r = spool_inspect_messages(export->inspect, export_message, export);
+    return r;
+}
+
+/* On a running server a segment may be used again between the scan and the reading: its messages were finished, or live in
+ * another place now. So what could not be read is looked for once more; what is damaged is still so then. */
+static int export_passes(struct export *export)
+{
+    int r = export_pass(export);
+
+    for (int pass = 1; pass < PASSES_MAX && r == 0 && export->failed_count > 0; pass++) {
+        free(export->again);
+        export->again = export->failed;
+        export->again_count = export->failed_count;
+        export->failed = NULL;
+        export->failed_count = export->failed_room = 0;
+        r = export_pass(export);
+    }
+    for (size_t i = 0; i < export->failed_count; i++) {
+        char id[SPOOL_ID_TEXT_SIZE];
+
+        spool_id_format(export->failed[i], id);
+        fprintf(stderr, "kilatctl: %s: message %s is damaged and was not exported\n",
+                export->run->path, id);
+    }
+    export->damaged = export->failed_count;
+    return r;
+}
+
+int ctl_spool_export(struct ctl_spool_run *run)
+{
+    struct export export = {.run = run, .dir_fd = open_target(run)};
+    bool fine = export.dir_fd >= 0 && export_passes(&export) == 0;
     int r;
 
-    export.inspect = ctl_spool_open(run);
-    fine = export.inspect != NULL && ctl_spool_scan(run, export.inspect, &none);
-    if (fine) {
-        export.dir_fd = open_target(run);
-        fine = export.dir_fd >= 0 &&
-               spool_inspect_messages(export.inspect, export_message, &export) == 0;
-    }
     if (fine) {
         const struct spool_inspect_totals *totals = spool_inspect_totals(export.inspect);
 
@@ -197,5 +263,7 @@ int ctl_spool_export(struct ctl_spool_run *run)
     if (export.dir_fd >= 0)
         (void)file_close(export.dir_fd);
     spool_inspect_close(&export.inspect);
+    free(export.failed);
+    free(export.again);
     return fine ? 0 : 1;
 }
