@@ -99,8 +99,9 @@ disk_gone_lines() {
     grep -c ' gone ' "$STATE/fetched" || true
 }
 
+# Or there is no letter left to delete.
 disk_gone_reach() {
-    [ "$(disk_gone_lines)" -ge "$1" ]
+    [ "$(disk_gone_lines)" -ge "$1" ] || [ -z "$(find "$STATE/$DISK_SERVER/mail" -path '*/fadli/new/*' -type f)" ]
 }
 
 disk_send_stop() {
