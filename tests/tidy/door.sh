@@ -21,8 +21,9 @@ while IFS= read -r line; do
 done <<<"$found"
 [ $status = 0 ] || echo "these go around the door (core/ring.h, core/file.h, core/clock.h)"
 
-# No test sleeps: it waits for the event instead.
-naps=$(find tests -name '*.[ch]' -exec grep -nHE '\b(sleep|usleep|nanosleep)\(' {} + || true)
+# No test sleeps: it waits for the event instead. A disk that a test plays may be slow, as disks are.
+naps=$(find tests -name '*.[ch]' -exec grep -nHE '\b(sleep|usleep|nanosleep)\(' {} + |
+    grep -v '^tests/crash/crashfs_ops\.c:.*usleep(fs->delay_us)' || true)
 [ -z "$naps" ] || { printf 'a test that sleeps:\n%s\n' "$naps" && status=1; }
 naps=$({
     printf '%s\0' check demo
