@@ -310,6 +310,16 @@ static int segment_unreadable(struct spool_restore *restore, uint32_t number)
     return 0;
 }
 
+/* What was written last may be in the page cache only, or in the device's: its writer was killed before the flush.
+ * Recovery believes what it reads, a letter is published for a DONE that it has seen, so it is made durable first. What
+ * a checkpoint stands for was flushed before that was published. Where the disk refuses, it is believed all the same,
+ * since not to know it is no better, and the next start is to read it again. */
+static void scan_settle(struct spool_restore *restore)
+{
+    if (file_sync_data(restore->scan_fd) < 0)
+        restore->read_errors = true;
+}
+
 static int scan_open(struct spool_restore *restore, const struct spool_scan_events *events)
 {
     uint32_t number = restore->segments[restore->segment_index];
@@ -321,6 +331,7 @@ static int scan_open(struct spool_restore *restore, const struct spool_scan_even
     r = file_open(restore->dir_fd, name, FILE_READ, 0, &restore->scan_fd);
     if (r == 0) {
         restore->scanning = true;
+        scan_settle(restore);
         r = file_info(restore->scan_fd, &info);
     }
     if (r == -ENOMEM || r == -EMFILE || r == -ENFILE) {

@@ -118,17 +118,12 @@ int spool_super_write(int dir_fd, struct spool_super *super)
 /* Two things may be wrong with what was read. The newer slot may be in the page cache only (its writer was killed before
  * the sync, or the sync failed): then a cut while the other one is written would take both, so it is written
  * once more where it stands. And what a lost slot may have reserved is written at once as used, so that the two slots
- * never differ by more than one write.
- *
- * What stands in the logs may be in the page cache only as well. Recovery believes what it reads, a letter is published
- * for a DONE that it has seen, so all of it is made durable first. */
+ * never differ by more than one write. */
 static int super_settle(struct spool_directory *directory)
 {
     struct spool_super *super = &directory->super;
     int r = slot_write(directory->dir_fd, super);
 
-    if (r == 0)
-        r = file_sync_file_system(directory->dir_fd);
     if (r < 0 || !directory->super_lost)
         return r;
     super_skip_lost(super);
