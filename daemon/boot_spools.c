@@ -59,6 +59,7 @@ static int boot_look_all(struct kilatd *kilatd, const struct boot_seen *seen, in
     char path[4096];
     int r = 0;
 
+    ASSERT(kilatd->shard_count > 0);
     for (uint32_t number = 0; number < BOOT_SPOOLS_MAX && r == 0; number++) {
         struct kilatd_spool *spool = &kilatd->spools[kilatd->spool_count];
         if (!seen->spool[number] && !seen->mark[number] && number >= kilatd->shard_count)
