@@ -625,7 +625,6 @@ static void choose_disk(void)
         return;
     if (world.mode == SPOOL_FAILS) {
         sim_disk_faults_choose(&disk->faults);
-        disk->faults.error[SIM_IO_READ] = 0;
         if (sim_chance(400))
             disk->faults.capacity_bytes = disk->used_bytes + sim_between(1, 5 * MIB);
     }

@@ -201,8 +201,10 @@ void ledger_unit_found(struct entry *entry, uint32_t index, bool done)
                      (unsigned long long)entry->id, index);
         hidden[entry->shard] += world.mode != SPOOL_LIES || entry->overwritten;
     }
-    if (*state != UNIT_DONE || !done)
-        *state = !done ? UNIT_WAITING : cache_lies() ? UNIT_NOTED : UNIT_DONE;
+    if (done && *state != UNIT_DONE)
+        *state = cache_lies() ? UNIT_NOTED : UNIT_DONE;
+    if (!done) /* a DONE that the disk would not give is there, and read, when it does */
+        *state = *state == UNIT_DONE && error_explains(entry->shard) ? UNIT_NOTED : UNIT_WAITING;
 }
 
 /* A message that is over and is there again: its DONE or ABORT cannot be read. */
@@ -247,7 +249,9 @@ void ledger_found(struct entry *entry)
         return;
     }
     if (entry->state != ENTRY_PROMISED)
-        entry->state = cache_lies() ? ENTRY_FOUND : ENTRY_PROMISED;
+        entry->state = cache_lies() || (entry->state == ENTRY_GONE && error_explains(entry->shard))
+                           ? ENTRY_FOUND
+                           : ENTRY_PROMISED;
     entry->recovered = true;
 }
 
