@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/assert.h"
+#include "core/clock.h"
 #include "core/stream.h"
 
 #define CONTROL_OUTPUT_MAX (64 * MIB)
@@ -15,6 +16,8 @@
 #define CONTROL_IDLE_MS (5 * MINUTE_MS)
 #define CONTROL_SESSIONS_MAX 64
 #define CONTROL_BACKLOG 16
+#define CONTROL_TAKE_OVER_TRIES 100
+#define CONTROL_TAKE_OVER_NS (20 * MS_NS)
 
 /* Exit statuses of kilatctl, as sysexits(3) has them. */
 #define EXIT_TOO_LONG 1
@@ -354,6 +357,20 @@ void control_accept(struct node *node, int fd)
         control_refuse(session, EXIT_BUSY, SLICE("too many questions at once, try again later"));
 }
 
+/* A server that was killed a moment ago may still seem to listen: the kernel closes the sockets of a ring when it has
+ * taken that down, which is after the process is gone. Nothing else waits for the ring yet. */
+static int control_listen(const struct node *node, const struct netaddr *address, uint32_t mode,
+                          int *ret_fd)
+{
+    int r = ring_listen(address, CONTROL_BACKLOG, mode, ret_fd);
+
+    for (uint32_t i = 0; r == -EADDRINUSE && i < CONTROL_TAKE_OVER_TRIES; i++) {
+        ring_wait(node->shard->ring, clock_monotonic_ns() + CONTROL_TAKE_OVER_NS);
+        r = ring_listen(address, CONTROL_BACKLOG, mode, ret_fd);
+    }
+    return r;
+}
+
 int control_create(struct node *node, struct control **ret_control)
 {
     const struct settings *settings = &node->generation->settings;
@@ -367,7 +384,7 @@ int control_create(struct node *node, struct control **ret_control)
         return -ENOMEM;
     r = netaddr_unix(settings->control_socket, &address) ? 0 : -ENAMETOOLONG;
     if (r == 0)
-        r = ring_listen(&address, CONTROL_BACKLOG, mode, &fd);
+        r = control_listen(node, &address, mode, &fd);
     if (r < 0) {
         buf_printf(&node->start_error, "control_socket %s: %s", settings->control_socket,
                    strerror(-r));

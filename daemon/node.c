@@ -132,10 +132,10 @@ int node_start(struct shard *shard, void *context)
     r = crash_watch(shard->index, &shard->in_hand);
     if (r == 0)
         r = node_make_parts(node);
-    if (r == 0)
-        r = node_spools_open(node);
     if (r == 0 && shard->index == 0)
         r = control_create(node, &node->control);
+    if (r == 0)
+        r = node_spools_open(node);
     if (r == 0 && shard->index == 0)
         r = users_watch_start(node);
     if (r < 0) {

@@ -41,7 +41,7 @@ static void kill_it(void)
 
 struct told {
     char log[8192], record[8192];
-    int signal, status; /* one of them is 0 */
+    int signal; /* that ended it, or 0 */
 };
 
 static void read_all(int fd, char *text, size_t size)
@@ -72,6 +72,11 @@ static void tell(void (*fault)(void), uint64_t subject, enum log_format log_form
                                       .subject_name = "message",
                                       .subject_format = format};
         uint64_t in_hand = subject;
+        /* As in a process without a sanitizer, whose report of a fault made on purpose would fail the suite. */
+        (void)signal(SIGSEGV, SIG_DFL);
+        (void)signal(SIGFPE, SIG_DFL);
+        (void)signal(SIGBUS, SIG_DFL);
+        (void)signal(SIGILL, SIG_DFL);
         if (freopen("/dev/null", "w", stderr) == NULL || crash_catch(&config) < 0 ||
             crash_watch(3, &in_hand) < 0)
             _exit(1);
@@ -84,8 +89,6 @@ static void tell(void (*fault)(void), uint64_t subject, enum log_format log_form
     read_all(record[0], told->record, sizeof(told->record));
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     told->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    told->status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-    told->status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
 static int lines(const char *text)
@@ -96,13 +99,6 @@ static int lines(const char *text)
         count += *text == '\n';
     return count;
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-/* A sanitizer, whose handler stood before ours, ends it by an exit of its own. */
-#define ENDS_BY(told, number) ((told).signal == (number) || (told).status == 1)
-#else
-#define ENDS_BY(told, number) ((told).signal == (number))
-#endif
 
 Test(crash, leaves_one_line_and_ends_by_its_signal)
 {
@@ -119,7 +115,7 @@ Test(crash, leaves_one_line_and_ends_by_its_signal)
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         tell(rows[i].fault, 7, LOG_LOGFMT, &told);
-        cr_expect(ENDS_BY(told, rows[i].number), "row %zu ended by %d", i, told.signal);
+        cr_expect_eq(told.signal, rows[i].number, "row %zu ended by %d", i, told.signal);
         cr_expect_eq(lines(told.record), 1, "row %zu: %s", i, told.record);
         cr_expect_not_null(strstr(told.record, " event=kilatd.crashed build=1.2-3-gabc "));
         cr_expect_not_null(strstr(told.record, rows[i].name), "row %zu: %s", i, told.record);
