@@ -62,6 +62,10 @@ all_are_back() {
     [ -z "$(comm -23 "$STATE/before" "$STATE/after")" ]
 }
 wait_until 20 'the letters of before to be in the queue of the copy' all_are_back
+spool_is_ready() {
+    kilat_ctl kawan status | has '^spool_state +ready'
+}
+wait_until 20 'the copy to be read whole' spool_is_ready
 while read -r id; do
     kilat_ctl kawan message retry "$id" >/dev/null || true
 done <"$STATE/after"
