@@ -118,6 +118,7 @@ static void node_init(struct node *node, struct kilatd *kilatd, struct shard *sh
     timer_init(&node->again, node_again);
     shard_task_init(&node->check, node_check);
     shard_task_init(&node->ready, node_ready);
+    node_spools_init(node);
     buf_init(&node->start_error, 4 * KIB);
     shard->user = node;
 }

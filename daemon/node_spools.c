@@ -247,12 +247,16 @@ static void node_spool_judge(struct node_spool *spool)
     node_spool_marker_told(spool, r);
 }
 
+void node_spools_init(struct node *node)
+{
+    timer_init(&node->marking, node_spools_mark);
+}
+
 int node_spools_open(struct node *node)
 {
     const struct kilatd *kilatd = node->kilatd;
     int r = 0;
 
-    timer_init(&node->marking, node_spools_mark);
     node->spools = calloc(kilatd->spool_count, sizeof(*node->spools));
     if (node->spools == NULL)
         return -ENOMEM;

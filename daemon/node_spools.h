@@ -66,6 +66,7 @@ struct node_spool {
     void *copied_context;
 };
 
+void node_spools_init(struct node *node); /* before anything of the node may fail */
 /* Opens all that the shard has; node->start_error says what could not be done. 0 or -errno. */
 int node_spools_open(struct node *node);
 /* The queue has started: brings back what they held. */

@@ -299,6 +299,20 @@ static int segment_read_seed(struct spool_segment *segment, int fd)
     return r;
 }
 
+static int segment_open_once(struct spool_segment *segment, const char *name, int *ret_fd)
+{
+    int r =
+        spool_segment_open(segment->spool->directory.dir_fd, name, segment->spool->direct, ret_fd);
+
+    if (r == 0 && segment->seedless) {
+        r = segment_read_seed(segment, *ret_fd);
+        if (r < 0)
+            (void)file_close(*ret_fd); /* only read */
+    }
+    return r;
+}
+
+/* What is refused twice sets a message aside; once may be chance, as with any read. */
 static int segment_open_job(struct ring_op *op)
 {
     struct spool_segment *segment = CONTAINER_OF(op, struct spool_segment, open_op);
@@ -307,12 +321,9 @@ static int segment_open_job(struct ring_op *op)
     int r;
 
     spool_segment_name(segment->stream, segment->number & ~SPOOL_COLD, name);
-    r = spool_segment_open(segment->spool->directory.dir_fd, name, segment->spool->direct, &fd);
-    if (r == 0 && segment->seedless) {
-        r = segment_read_seed(segment, fd);
-        if (r < 0)
-            (void)file_close(fd); /* only read */
-    }
+    r = segment_open_once(segment, name, &fd);
+    if (r == -EIO || r == -EBADMSG)
+        r = segment_open_once(segment, name, &fd);
     return r < 0 ? r : fd;
 }
 
