@@ -199,7 +199,8 @@ step_letter_to_fadli() {
 # The Received fields of a letter, unfolded, the first hop first.
 received_chain() {
     sed 's/\r$//' "$1" | awk '
-        /^$/ { exit }
+        /^$/ { over = 1 } # and reads on: who leaves early ends the writer by SIGPIPE
+        over { next }
         /^Received:/ { fields[++n] = $0; on = 1; next }
         on && /^[ \t]/ { sub(/^[ \t]+/, " "); fields[n] = fields[n] $0; next }
         { on = 0 }
