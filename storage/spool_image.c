@@ -1,10 +1,10 @@
 #include "storage/spool_image.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "core/crc32c.h"
+#include "storage/spool_bytes_private.h"
 #include "storage/spool_private.h"
 
 /* A block is read on a shard, a slice of it at a time, and written there as well: so both are one
@@ -24,47 +24,6 @@ static_assert(ENTRY_HEADER_BYTES + SPOOL_IMAGE_UNITS_MAX * ITEM_BYTES + SPOOL_IM
                       ITEM_ALIGN <
                   SPOOL_IMAGE_PAYLOAD_MAX,
               "the largest entry fits into an empty block");
-
-/* ---- little endian -------------------------------------------------------------------------- */
-
-static void put_16(uint8_t *to, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static void put_32(uint8_t *to, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static void put_64(uint8_t *to, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static uint16_t get_16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, sizeof(value));
-    return le16toh(value);
-}
-
-static uint32_t get_32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get_64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof(value));
-    return le64toh(value);
-}
 
 /* ---- writing -------------------------------------------------------------------------------- */
 

@@ -1,8 +1,7 @@
 #include "storage/spool_record.h"
 
-#include <endian.h>
-
 #include "core/crc32c.h"
+#include "storage/spool_bytes_private.h"
 
 #define SUPER_MAGIC "KILATSPL"
 #define SEGMENT_MAGIC "KILATSEG"
@@ -18,47 +17,6 @@
 
 static_assert(SEGMENT_COPY_OFFSET % 512 == 0 && SEGMENT_COPY_OFFSET >= 512,
               "the two copies lie in different sectors");
-
-/* ---- little endian -------------------------------------------------------------------------- */
-
-static void put_16(uint8_t *to, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static void put_32(uint8_t *to, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static void put_64(uint8_t *to, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(to, &value, sizeof(value));
-}
-
-static uint16_t get_16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, sizeof(value));
-    return le16toh(value);
-}
-
-static uint32_t get_32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get_64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof(value));
-    return le64toh(value);
-}
 
 /* ---- SUPER ---------------------------------------------------------------------------------- */
 
