@@ -171,8 +171,9 @@ disk_record_again() { # file system
     truncate -s "${facts[6]}" "$STATE/fetched"
     tail -n 1 "$STATE/received" | cut -d ' ' -f 3 >>"$STATE/interruptions"
     disk_begin "$1"
-    disk_from=$("$RECORDER" now "$STATE/memory")
     disk_draw_shards
+    sync -f "$STATE/$DISK_SERVER" # the settings lie there as well, and who edits them without a sync may find them empty
+    disk_from=$("$RECORDER" now "$STATE/memory")
     kilat_start "$DISK_SERVER"
     disk_load
     disk_end "$1"
