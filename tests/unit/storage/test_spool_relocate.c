@@ -481,12 +481,10 @@ Test(spool_relocate, a_big_message_moves_chunk_by_chunk)
         age(world, 601);
         relocate_round(world);
     }
-    for (int i = 0; i < 10000 && spool_segment_find(world->spool, 1) != NULL; i++)
+    /* A segment goes when a worker has renamed it and synced two folders, which takes as long as the disk wants. */
+    while (spool_segment_find(world->spool, 1) != NULL ||
+           spool_segment_find(world->spool, 2) != NULL)
         shard_tick(&world->shard, false);
-    for (int i = 0; i < 10000 && spool_segment_find(world->spool, 2) != NULL; i++)
-        shard_tick(&world->shard, false);
-    cr_assert_null(spool_segment_find(world->spool, 1));
-    cr_assert_null(spool_segment_find(world->spool, 2));
     cr_assert(owned->location.segment & SPOOL_COLD);
     cr_assert_not(owner.before_durable);
     check_big(world, &owned->location);
