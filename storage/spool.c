@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- message ids ---------------------------------------------------------------------------- */
 
@@ -64,7 +65,7 @@ uint64_t spool_next_id(struct spool *spool)
 
 const uint8_t *spool_uuid(const struct spool *spool)
 {
-    return spool->directory.super.uuid;
+    return spool->uuid;
 }
 
 void spool_progress(const struct spool *spool, uint64_t *ret_epoch, uint64_t *ret_sequence)
@@ -131,6 +132,7 @@ static void spool_init(struct spool *spool, struct shard *shard, struct spool_re
     spool->shard = shard;
     spool->config = recovery->config;
     spool->directory = recovery->directory;
+    memcpy(spool->uuid, spool->directory.super.uuid, sizeof(spool->uuid));
     spool->next_counter = recovery->next_counter;
     spool->direct = recovery->direct;
     spool->path = recovery->path;

@@ -427,7 +427,7 @@ void spool_checkpoint_init(struct spool *spool, uint64_t next_number)
         .direct = spool->direct,
         .journal_bytes = spool_journal_segment_bytes(&spool->config),
     };
-    memcpy(checkpoint->uuid, spool->directory.super.uuid, SPOOL_UUID_BYTES);
+    memcpy(checkpoint->uuid, spool->uuid, SPOOL_UUID_BYTES);
     ring_op_init(&checkpoint->op, checkpoint_job_done);
     shard_task_init(&checkpoint->task, checkpoint_task);
     timer_init(&checkpoint->schedule, schedule_fire);

@@ -157,7 +157,7 @@ static void maker_begin_activate(struct spool_maker *maker)
         .size_bytes = log->segment_bytes,
         .spool_number = spool->config.number,
     };
-    memcpy(maker->header.uuid, spool->directory.super.uuid, SPOOL_UUID_BYTES);
+    memcpy(maker->header.uuid, spool->uuid, SPOOL_UUID_BYTES);
     maker->free_bytes_needed =
         log->stream == 'D' && from->spare_count == 1 && !log->urgent ? maker_reserve(maker) : 0;
     maker->spare = from->spares[--from->spare_count];

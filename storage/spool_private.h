@@ -519,6 +519,7 @@ struct spool {
     struct spool_config config;
     char *path; /* what config.path points to */
     struct spool_directory directory;
+    uint8_t uuid[SPOOL_UUID_BYTES]; /* SUPER's, but never written again: workers read it */
     uint64_t next_counter;
     struct ring_op super_op;
     struct spool_super super_job; /* of the job that raises the id limit */

@@ -457,7 +457,7 @@ void spool_restore(struct spool *spool)
     restore->spool = spool;
     restore->path = spool->config.path;
     restore->dir_fd = spool->directory.dir_fd;
-    memcpy(restore->uuid, spool->directory.super.uuid, sizeof(restore->uuid));
+    memcpy(restore->uuid, spool->uuid, sizeof(restore->uuid));
     restore->image_fd = restore->scan_fd = -1;
     restore->began_ns = clock_monotonic_ns();
     restore->candidates[0] = spool->directory.super.newest;

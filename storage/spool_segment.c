@@ -290,7 +290,7 @@ static int segment_read_seed(struct spool_segment *segment, int fd)
     r = file_read_all(fd, block, SPOOL_BLOCK_BYTES, 0);
     if (r == 0 &&
         (!spool_segment_header_decode(block, &header) ||
-         memcmp(header.uuid, spool->directory.super.uuid, SPOOL_UUID_BYTES) != 0 ||
+         memcmp(header.uuid, spool->uuid, SPOOL_UUID_BYTES) != 0 ||
          header.stream != segment->stream || header.number != (segment->number & ~SPOOL_COLD)))
         r = -EBADMSG;
     if (r == 0)
