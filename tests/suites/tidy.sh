@@ -5,7 +5,7 @@ set -euo pipefail
 . "$KILAT_TOP/tests/lib/suite.sh"
 
 suite_builds release || exit 1
-for rule in layers door copies statics link_map rfc words sizes format scripts manual clang_tidy; do
+for rule in layers door copies syncs statics link_map rfc words sizes format scripts manual clang_tidy; do
     suite_case "$rule" bash "$KILAT_TOP/tests/tidy/$rule.sh"
 done
 ! suite_failed
