@@ -48,7 +48,8 @@ Test(spool_super, what_a_lost_slot_gave_away_is_left_out)
     cr_expect_eq(error, 0);
     cr_expect_geq(super.epoch, newest.epoch);
     cr_expect_geq(super.id_limit, newest.id_limit);
-    cr_assert_eq(truncate(path, SPOOL_BLOCK_BYTES - 1), 0);
+    /* Less would do, but a checksum may happen to end with the zero that is read behind the end. */
+    cr_assert_eq(truncate(path, SPOOL_BLOCK_BYTES / 2), 0);
     (void)super_read_again(world, &error);
     cr_expect_eq(error, -EBADMSG);
     world_destroy(world);
