@@ -14,13 +14,15 @@ calls() {
         $0 ~ call && !/^[a-z]/ { print NR, name }' "$1"
 }
 
-# Prints the lines of a file that some row replaces.
+# Prints the lines of a file that some row replaces. One that puts as many calls back as it takes away is about something else.
 replaced() {
-    local content of search before
+    local content of search replacement before
     content=$(<"$1")
-    while IFS=$'\t' read -r _ of search _; do
+    while IFS=$'\t' read -r _ of search replacement _; do
         [ "$of" = "$1" ] || continue
         search=$(printf '%b' "$search")
+        replacement=$(printf '%b' "$replacement")
+        [ "$(grep -cE "$CALL" <<<"$search")" -gt "$(grep -cE "$CALL" <<<"$replacement")" ] || continue
         before=${content%%"$search"*}
         seq "$(($(wc -l <<<"$before")))" "$(($(wc -l <<<"$before$search")))"
     done < <(grep -vE '^(#|$)' tests/mutants.tsv)
