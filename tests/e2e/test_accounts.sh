@@ -51,10 +51,9 @@ times=0
 for fault in missing directory half; do
     rm -rf "$users"
     case $fault in
-    directory) mkdir "$users" ;;
-    half) head -c 40 "$STATE/users.whole" >"$users" ;;
+    directory) mkdir "$users" && kilat_own kawan users ;;
+    half) head -c 40 "$STATE/users.whole" >"$users" && kilat_own kawan users ;;
     esac
-    kilat_own kawan
     kilat_ctl kawan reload >/dev/null
     times=$((times + 1))
     wait_until 20 "the accounts file to be looked at ($fault)" not_read $times
@@ -76,7 +75,7 @@ kilat_start kawan
 expect_equal 'the answer after a restart without the file' 451 "$(answer_for "$ANI")"
 expect_equal 'letters that wait' 1 "$(kilat_queue_ids kawan | wc -l)"
 cp "$STATE/users.whole" "$users"
-kilat_own kawan
+kilat_own kawan users
 kilat_ctl kawan reload >/dev/null
 wait_until 20 'the accounts to be read' is_answer "$ANI" 250
 for id in $(kilat_queue_ids kawan); do

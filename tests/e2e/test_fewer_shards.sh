@@ -25,7 +25,7 @@ spools_with_mail() {
 
 # A file where the mailboxes' directory belongs: every letter waits. The kernel spreads connections over the shards.
 : >"$home/mail/kawan.test"
-kilat_own kawan
+kilat_own kawan mail
 sent=0
 while [ "$(spools_with_mail)" -lt 3 ]; do
     sent=$((sent + 1))

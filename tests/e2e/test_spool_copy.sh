@@ -23,7 +23,7 @@ more_letters() {
 mkdir "$STATE/out"
 kilat_own out
 : >"$home/mail/kawan.test" # where the mailboxes belong: every letter waits
-kilat_own kawan
+kilat_own kawan mail
 for i in $(seq 20); do
     letter "dulu-$i"
 done

@@ -34,16 +34,17 @@ END
     kilat_own "$name"
 }
 
-# Gives what lies in the home of `name` to the user the server becomes.
-kilat_own() {
-    [ "$(id -u)" != 0 ] || chown -R "$KILAT_UID:$KILAT_UID" "$STATE/$1"
+# Gives the home of `name`, or that entry of it alone, to the user the server becomes. Only what a running server leaves alone:
+# below its spool, files go while one looks.
+kilat_own() { # name [entry]
+    [ "$(id -u)" != 0 ] || chown -R "$KILAT_UID:$KILAT_UID" "$STATE/$1${2:+/$2}"
 }
 
 # Adds the account `address` with `password` to the accounts of `name`.
 kilat_user() {
     local name=$1 address=$2 password=$3
     printf '%s\n' "$password" | "$KILAT_BUILD/kilatctl" user add --file "$STATE/$name/users" "$address"
-    kilat_own "$name"
+    kilat_own "$name" users
 }
 
 kilat_ready_lines() {
